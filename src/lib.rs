@@ -9,6 +9,7 @@ pub mod device;
 pub mod error;
 pub mod layers;
 pub mod math;
+pub mod net;
 pub mod proto;
 
 pub use error::{Error, Result};

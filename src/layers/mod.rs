@@ -1,1 +1,15 @@
-//! Floor 4: layers.
+//! Floor 4: layers, one small file each, in rooms by family, and the table that lists them.
+//!
+//! `docs/adding-a-layer.md` walks through adding one.
+
+pub mod activation;
+pub mod registry;
+pub mod utility;
+
+mod io;
+mod layer;
+mod setup;
+
+pub use io::{Backward, Forward, Inputs, Outputs, Params};
+pub use layer::{Layer, Reads, Sharing};
+pub use setup::Setup;

@@ -1,0 +1,3 @@
+//! Layers that move, share or drop blobs.
+
+pub mod split;

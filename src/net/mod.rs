@@ -1,0 +1,13 @@
+//! Floor 5: nets. Built from a `NetParameter`, run forward and backward, with weights in and out.
+
+mod build;
+mod filter;
+mod in_place;
+mod insert_splits;
+mod liveness;
+mod params;
+mod run;
+
+pub use build::{Net, Node};
+pub use filter::filter;
+pub use insert_splits::insert_splits;
