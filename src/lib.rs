@@ -11,5 +11,7 @@ pub mod layers;
 pub mod math;
 pub mod net;
 pub mod proto;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Result};

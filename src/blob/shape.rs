@@ -26,7 +26,9 @@ impl Shape {
         let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d).filter(|&n| n <= limit));
         match count {
             Some(_) => Ok(Shape(dims)),
-            None => Err(Error::new(Kind::Shape, "a blob too large for this machine").found(format!("{dims:?}"))),
+            None => {
+                Err(Error::new(Kind::Shape, "a blob too large for this machine").found(format!("{dims:?}")))
+            }
         }
     }
 

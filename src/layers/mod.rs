@@ -3,6 +3,7 @@
 //! `docs/adding-a-layer.md` walks through adding one.
 
 pub mod activation;
+pub mod data;
 pub mod registry;
 pub mod utility;
 

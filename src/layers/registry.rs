@@ -35,6 +35,7 @@ const fn row(
 
 /// The layers of Cortado itself, by name.
 pub const LAYERS: &[Row] = &[
+    row("Input", "data", "blobs that the user fills", data::input::new, data::input::new),
     row("ReLU", "activation", "max(0, x), or leaky", activation::relu::new, activation::relu::new),
     row("Split", "utility", "one blob for several readers", utility::split::new, utility::split::new),
 ];

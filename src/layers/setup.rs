@@ -3,7 +3,7 @@
 use crate::blob::{Buffer, Param, Shape};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::math::{Real, filler, random::{Purpose, Stream}};
+use crate::math::{Purpose, Real, Stream, filler};
 use crate::proto::caffe::FillerParameter;
 
 /// Where a layer asks for parameters while it is shaped, and learns how it will be run.

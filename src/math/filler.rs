@@ -15,7 +15,6 @@
 //! where n is, by `variance_norm`, fan_in = count / num, fan_out = count / channels (count if there is one
 //! axis only) or their mean.
 
-use crate::blob::Element;
 use crate::error::{Error, Kind, Result};
 use crate::math::{Real, Stream};
 use crate::proto::caffe::FillerParameter;
@@ -173,10 +172,10 @@ fn positive_unitball<T: Real>(shape: &[usize], stream: &mut Stream, out: &mut [T
     };
     uniform_fill(0.0, 1.0, stream, out);
     for row in out.chunks_mut(row) {
-        let sum: f64 = row.iter().map(|x| Element::to_f64(*x)).sum();
+        let sum: f64 = row.iter().map(|x| x.as_f64()).sum();
         // All zero has a probability of 2^-32 per element: a row of one element may see it.
         if sum > 0.0 {
-            row.iter_mut().for_each(|x| *x = T::from_f64(Element::to_f64(*x) / sum));
+            row.iter_mut().for_each(|x| *x = T::from_f64(x.as_f64() / sum));
         } else {
             row.fill(T::from_f64(1.0 / row.len() as f64));
         }

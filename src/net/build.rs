@@ -203,13 +203,10 @@ impl<T: Real> Builder<'_, T> {
                 continue;
             }
             if same && !(j == 0 && layer.sharing() == Sharing::DataAndDiff) {
-                return Err(Error::new(
-                    Kind::Net,
-                    format!("a {} layer cannot run in place", param.r#type()),
-                )
-                .found(format!("\"{name}\" as bottom and top"))
-                .suggest("give the top a name of its own")
-                .in_field(&field));
+                return Err(Error::new(Kind::Net, format!("a {} layer cannot run in place", param.r#type()))
+                    .found(format!("\"{name}\" as bottom and top"))
+                    .suggest("give the top a name of its own")
+                    .in_field(&field));
             }
             if !same && self.names.contains_key(name) {
                 let maker = net.nodes.iter().find(|n| n.param.top.contains(name));
@@ -252,12 +249,9 @@ fn check_counts<T: Real>(param: &LayerParameter, layer: &dyn Layer<T>) -> Result
                 (lo, hi) => format!("{lo} to {hi}"),
             };
             let s = if count == 1 { "" } else { "s" };
-            return Err(Error::new(
-                Kind::Net,
-                format!("a {} layer with {count} {what}{s}", param.r#type()),
-            )
-            .expected(expected)
-            .in_field(what));
+            return Err(Error::new(Kind::Net, format!("a {} layer with {count} {what}{s}", param.r#type()))
+                .expected(expected)
+                .in_field(what));
         }
     }
     Ok(())

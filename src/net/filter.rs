@@ -16,8 +16,7 @@ pub fn filter(layers: &[LayerParameter], state: &NetState) -> Result<Vec<(LayerP
                 .in_nth_layer(layer.name(), nth));
         }
         let meets = |rules: &[NetStateRule]| rules.iter().any(|r| meets(state, r));
-        let included =
-            if layer.include.is_empty() { !meets(&layer.exclude) } else { meets(&layer.include) };
+        let included = if layer.include.is_empty() { !meets(&layer.exclude) } else { meets(&layer.include) };
         if included {
             kept.push((layer.clone(), nth));
         }

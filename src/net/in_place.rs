@@ -10,10 +10,13 @@ pub(super) fn check<T: Real>(net: &Net<T>) -> Result<()> {
         let data = net.blobs[blob].data;
         let on = |ids: &[usize]| ids.iter().any(|&b| net.blobs[b].data == data);
         let refuse = |what: String| {
-            Err(Error::new(Kind::Net, format!("\"{}\" may not be overwritten in place: {what}", net.blobs[blob].name))
-                .suggest("give the top a name of its own")
-                .in_field("top[0]")
-                .in_nth_layer(&node.name, node.nth))
+            Err(Error::new(
+                Kind::Net,
+                format!("\"{}\" may not be overwritten in place: {what}", net.blobs[blob].name),
+            )
+            .suggest("give the top a name of its own")
+            .in_field("top[0]")
+            .in_nth_layer(&node.name, node.nth))
         };
         if node.need_backward && node.layer.reads().bottom {
             return refuse(format!(

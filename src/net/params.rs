@@ -46,7 +46,8 @@ impl Registrar {
             let at = |e: Error| e.in_field(&format!("param[{i}]"));
             if param.lr_mult == 0.0 {
                 if spec.lr_mult.is_some_and(|m| m != 0.0) {
-                    let error = Error::new(Kind::Value, "a statistic that the layer keeps itself is not learned");
+                    let error =
+                        Error::new(Kind::Value, "a statistic that the layer keeps itself is not learned");
                     return Err(at(error.expected("lr_mult: 0").found(spec.lr_mult())));
                 }
             } else {
@@ -78,10 +79,13 @@ impl Registrar {
                 Some(id) => {
                     let known = &weights.get(id).shape;
                     if *known != param.shape {
-                        return Err(Error::new(Kind::Shape, "the other net has this parameter in another shape")
-                            .expected(known)
-                            .found(&param.shape)
-                            .suggest("layers of one name share their parameters between nets: rename one"));
+                        return Err(Error::new(
+                            Kind::Shape,
+                            "the other net has this parameter in another shape",
+                        )
+                        .expected(known)
+                        .found(&param.shape)
+                        .suggest("layers of one name share their parameters between nets: rename one"));
                     }
                     self.claimed.insert(id);
                     return Ok(id);
@@ -108,7 +112,8 @@ impl Shared {
         let permissive = spec.share_mode() == DimCheckMode::Permissive;
         let fits = if permissive { param.shape.count() == shape.count() } else { param.shape == *shape };
         if !fits {
-            let what = format!("the parameter \"{}\" of layer \"{}\" has another shape", spec.name(), self.owner);
+            let what =
+                format!("the parameter \"{}\" of layer \"{}\" has another shape", spec.name(), self.owner);
             let error = Error::new(Kind::Shape, what).expected(&param.shape).found(shape);
             return Err(if permissive || param.shape.count() != shape.count() {
                 error
@@ -122,7 +127,10 @@ impl Shared {
         ] {
             match (*mine, given) {
                 (Some(a), Some(b)) if a != b => {
-                    let what = format!("layers \"{}\" and \"{user}\" give a shared parameter different {name}", self.owner);
+                    let what = format!(
+                        "layers \"{}\" and \"{user}\" give a shared parameter different {name}",
+                        self.owner
+                    );
                     return Err(Error::new(Kind::Value, what).expected(a).found(b));
                 }
                 (None, Some(b)) => {

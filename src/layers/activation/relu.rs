@@ -45,3 +45,22 @@ impl<T: Real> Function<T> for Relu<T> {
         if x > T::zero() { T::one() } else { self.slope }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, assert_close};
+
+    #[test]
+    fn known_values_apart_and_in_place() {
+        for top in ["y", "x"] {
+            let layer = format!(
+                "layer {{ name: 'r' type: 'ReLU' bottom: 'x' top: '{top}' relu_param {{ negative_slope: 0.5 }} }}"
+            );
+            let mut b = Bench::<f64>::new(&layer, &[("x", &[3], &[-2.0, 0.0, 3.0])]).unwrap();
+            b.forward();
+            assert_close(&b.get(top), &[-1.0, 0.0, 3.0], 0.0);
+            b.backward(&[(top, &[1.0, 1.0, 2.0])]);
+            assert_close(&b.grad("x"), &[0.5, 0.5, 2.0], 0.0);
+        }
+    }
+}

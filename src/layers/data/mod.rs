@@ -1,0 +1,3 @@
+//! Layers that bring data into a net.
+
+pub mod input;

@@ -1,0 +1,3 @@
+pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
