@@ -1,5 +1,16 @@
 //! Floor 2: the arithmetic of the layers.
+//!
+//! Everything here runs in whatever rayon pool is current and gives the same bits for any number of threads.
 
+mod convolution;
+mod gemm;
+pub mod parallel;
 mod real;
+mod scratch;
+mod simd;
+pub mod vector;
 
+pub use convolution::{Convolution, Geometry};
+pub use gemm::{Transpose, gemm};
 pub use real::Real;
+pub use simd::{Isa, Kernels, vectorised};

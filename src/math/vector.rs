@@ -1,0 +1,111 @@
+//! Vector operations of layers and solvers. Slices that belong together have equal lengths.
+
+use super::Real;
+use super::parallel::{self, for_each_chunk, sum_of};
+
+/// Elements that are worth a thread: about 10 microseconds of memory traffic.
+const GRAIN: usize = 1 << 15;
+
+/// `y += a·x`.
+pub fn axpy<T: Real>(a: T, x: &[T], y: &mut [T]) {
+    debug_assert_eq!(x.len(), y.len());
+    for_each_chunk(
+        y,
+        GRAIN,
+        #[inline(always)]
+        |offset, y| y.iter_mut().zip(&x[offset..]).for_each(|(y, &x)| *y += a * x),
+    );
+}
+
+/// `y = a·x + b·y`; `b = 0` ignores the old `y`, NaN too.
+pub fn axpby<T: Real>(a: T, x: &[T], b: T, y: &mut [T]) {
+    debug_assert_eq!(x.len(), y.len());
+    for_each_chunk(
+        y,
+        GRAIN,
+        #[inline(always)]
+        |offset, y| {
+            let pairs = y.iter_mut().zip(&x[offset..]);
+            if b.is_zero() {
+                pairs.for_each(|(y, &x)| *y = a * x);
+            } else {
+                pairs.for_each(|(y, &x)| *y = a * x + b * *y);
+            }
+        },
+    );
+}
+
+/// `x *= a`.
+pub fn scale<T: Real>(a: T, x: &mut [T]) {
+    for_each_chunk(
+        x,
+        GRAIN,
+        #[inline(always)]
+        |_, x| x.iter_mut().for_each(|x| *x *= a),
+    );
+}
+
+/// `y = x`.
+pub fn copy<T: Real>(x: &[T], y: &mut [T]) {
+    debug_assert_eq!(x.len(), y.len());
+    for_each_chunk(y, GRAIN, |offset, y| y.copy_from_slice(&x[offset..][..y.len()]));
+}
+
+/// `x = a`.
+pub fn fill<T: Real>(a: T, x: &mut [T]) {
+    for_each_chunk(x, GRAIN, |_, x| x.fill(a));
+}
+
+/// `Σ xᵢ·yᵢ`, in double precision.
+pub fn dot<T: Real>(x: &[T], y: &[T]) -> f64 {
+    debug_assert_eq!(x.len(), y.len());
+    let n = x.len().min(y.len());
+    parallel::sum(
+        n,
+        GRAIN,
+        #[inline(always)]
+        |range| {
+            let (x, y) = (&x[range.clone()], &y[range]);
+            let mut sums = [0.0; 16];
+            let (xs, ys) = (x.chunks_exact(16), y.chunks_exact(16));
+            let rest = xs.remainder().iter().zip(ys.remainder());
+            let rest = rest.map(|(&x, &y)| x.to_f64() * y.to_f64()).sum::<f64>();
+            for (x, y) in xs.zip(ys) {
+                for (sum, (&x, &y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+                    *sum += x.to_f64() * y.to_f64();
+                }
+            }
+            sums.iter().sum::<f64>() + rest
+        },
+    )
+}
+
+/// `Σ xᵢ`, in double precision.
+pub fn sum<T: Real>(x: &[T]) -> f64 {
+    parallel::sum(
+        x.len(),
+        GRAIN,
+        #[inline(always)]
+        |range| sum_of(&x[range], |x| x.to_f64()),
+    )
+}
+
+/// `Σ xᵢ²`, in double precision.
+pub fn sum_squares<T: Real>(x: &[T]) -> f64 {
+    parallel::sum(
+        x.len(),
+        GRAIN,
+        #[inline(always)]
+        |range| sum_of(&x[range], |x| x.to_f64() * x.to_f64()),
+    )
+}
+
+/// `Σ |xᵢ|`, in double precision.
+pub fn asum<T: Real>(x: &[T]) -> f64 {
+    parallel::sum(
+        x.len(),
+        GRAIN,
+        #[inline(always)]
+        |range| sum_of(&x[range], |x| x.to_f64().abs()),
+    )
+}
