@@ -79,7 +79,8 @@ fn modules_use_only_lower_floors() {
     let found = offenders(|path, code| {
         let Some(mine) = floor(&module(path)) else { return false }; // lib.rs and main.rs see everything
         code.match_indices("crate::").any(|(at, _)| {
-            let name: String = code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let name: String =
+                code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             floor(&name).is_some_and(|other| other > mine)
         })
     });
@@ -91,7 +92,10 @@ fn every_module_has_a_floor() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     for line in lib.lines().filter_map(|l| l.strip_prefix("pub mod ")) {
         let name = line.trim_end_matches(';');
-        assert!(floor(name).is_some(), "module {name} stands on no floor: add it to FLOORS and docs/architecture.md");
+        assert!(
+            floor(name).is_some(),
+            "module {name} stands on no floor: add it to FLOORS and docs/architecture.md"
+        );
     }
 }
 
@@ -160,9 +164,11 @@ fn every_layer_has_doc_gradient_net_and_golden_case() {
         let quoted = format!("type: \"{}\"", row.name);
         let room = format!("src/layers/{}", row.family);
         let file = sources.iter().find(|(p, t)| {
-            p.to_string_lossy().contains(&room) && t.lines().any(|l| l.starts_with("///") && l.contains(&quoted))
+            p.to_string_lossy().contains(&room)
+                && t.lines().any(|l| l.starts_with("///") && l.contains(&quoted))
         });
-        let (path, text) = file.unwrap_or_else(|| panic!("{}: no doc with a prototxt sample in {room}", row.name));
+        let (path, text) =
+            file.unwrap_or_else(|| panic!("{}: no doc with a prototxt sample in {room}", row.name));
         for part in ["```prototxt", "Source: "] {
             assert!(text.contains(part), "{}: the doc of {} lacks {part}", path.display(), row.name);
         }
