@@ -155,7 +155,7 @@ fn labels_beside(images: &Path) -> Option<PathBuf> {
         .into_iter()
         .filter(|name| name != images_name)
         .map(|name| images.with_file_name(name))
-        .find(|path| path.is_file() && path.file_name() != images.file_name())
+        .find(|path| path.is_file())
 }
 
 fn read_labels(path: &Path, count: usize) -> Result<Vec<i32>> {

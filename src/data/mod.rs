@@ -10,8 +10,6 @@ mod lmdb;
 mod prefetch;
 mod record;
 mod sampler;
-#[cfg(test)]
-mod tests;
 mod transform;
 
 pub use datum::DatumReader;
@@ -131,3 +129,6 @@ fn open_source(param: &DataParameter) -> Result<Box<dyn RecordSource>> {
             .in_field("data_param.backend")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,7 +129,6 @@ fn one_data_base_is_opened_by_many_and_closed_by_the_last() {
     // Closed: heed opens it again for writing.
     // SAFETY: nobody else has it open.
     unsafe { EnvOpenOptions::new().open(path) }.unwrap();
-    // SAFETY: as above.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..50).for_each(|_| drop(LmdbSource::open(path).unwrap())));
