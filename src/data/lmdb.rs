@@ -67,6 +67,12 @@ impl LmdbSource {
         let (Some(database), Ok(count @ 1..)) = (database, usize::try_from(count)) else {
             return Err(Error::new(Kind::Data, "the data base is empty").in_file(name));
         };
+        // Each record takes ten bytes at least; more is a lie, and memory for an index would be taken by it.
+        if count > map_size / 10 {
+            return Err(Error::new(Kind::Data, "the LMDB data base is corrupt")
+                .found(format!("{count} records in {map_size} bytes"))
+                .in_file(name));
+        }
         let reader = DatumReader::default();
         Ok(LmdbSource { name, txn, _handle: handle, database, count, reader, last: None, keys: None })
     }

@@ -271,6 +271,11 @@ fn broken_data_bases_are_refused() {
         std::fs::write(folder.path().join("data.mdb"), &whole[..length]).unwrap();
         refused(&folder, word);
     }
+    // The number of records, in both meta pages.
+    let mut lying = whole.clone();
+    (lying[126], lying[4096 + 126]) = (0xff, 0xff);
+    std::fs::write(folder.path().join("data.mdb"), &lying).unwrap();
+    refused(&folder, "corrupt");
     std::fs::write(folder.path().join("data.mdb"), vec![1; 20_000]).unwrap();
     refused(&folder, "no LMDB");
     std::fs::write(folder.path().join("data.mdb"), &whole).unwrap();
