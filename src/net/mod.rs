@@ -7,7 +7,9 @@ mod insert_splits;
 mod liveness;
 mod params;
 mod run;
+pub mod weights;
 
 pub use build::{Net, Node};
 pub use filter::filter;
 pub use insert_splits::insert_splits;
+pub use weights::{LoadReport, Misfit, load_weights};
