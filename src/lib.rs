@@ -13,5 +13,6 @@ pub mod net;
 pub mod proto;
 #[cfg(test)]
 mod testing;
+pub mod tools;
 
 pub use error::{Error, Result};
