@@ -4,7 +4,7 @@
 //! side.
 
 use crate::math::Real;
-use crate::math::simd::{Copy, Kernels, Run};
+use crate::math::simd::{Copy, Kernels, Run, Turn};
 use std::ops::Range;
 
 /// Where the lanes of a block are cut into panels.
@@ -154,31 +154,20 @@ pub(crate) fn copy_planes<T: Real>(
     width: usize,
     panel: &mut [T],
 ) {
-    let panel_len = panel.len();
-    kernels.copy(
-        &Copy { image, runs, offsets: &[0], step: 1, rows: k, width, panel: std::ptr::null_mut() },
-        &mut panel[..panel_len],
-    );
+    kernels.copy(&Copy { image, runs, offsets: &[0], rows: k, width, panel: std::ptr::null_mut() }, panel);
 }
 
 /// Neighbours in memory are neighbours in k: `panel[k·width + lane] = data[lane·step + k]`.
-#[allow(clippy::too_many_arguments)]
 pub(crate) fn transpose<T: Real>(
-    _: &Kernels<T>,
+    kernels: &Kernels<T>,
     data: &[T],
     step: usize,
     lanes: usize,
-    k: usize,
+    len: usize,
     width: usize,
     panel: &mut [T],
 ) {
-    // Sixteen groups at a time stay in the first-level cache.
-    for (block, groups) in panel[..k * width].chunks_mut(16 * width).enumerate() {
-        for lane in 0..lanes {
-            let row = &data[lane * step + block * 16..];
-            for (group, &x) in groups.chunks_exact_mut(width).zip(row) {
-                group[lane] = x;
-            }
-        }
-    }
+    let mut starts = [0; 64];
+    starts.iter_mut().enumerate().for_each(|(i, start)| *start = i * step);
+    kernels.turn(&Turn { data, lanes: &starts[..lanes], len, width, panel: std::ptr::null_mut() }, panel);
 }
