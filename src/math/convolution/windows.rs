@@ -1,7 +1,7 @@
 //! The windows of images as a matrix that is never stored: row (channel, tap), column (image, pixel).
 
 use crate::math::Real;
-use crate::math::gemm::pack::{Panel, Source, Split};
+use crate::math::gemm::pack::{Panel, Source, Split, chunk_of_rows, each_panel};
 use crate::math::scratch::scratch;
 use crate::math::simd::{Copy, Kernels, Run, Turn};
 use std::ops::Range;
@@ -224,15 +224,20 @@ impl Windows {
 
     /// The runs of `pixels` (as many as a panel has at most) in a band, into `runs`; returns how many.
     fn runs<T>(&self, band: &Band<T>, pixels: Range<usize>, runs: &mut [Run]) -> usize {
+        let (mut sample, pixel) = (pixels.start / self.pixels, pixels.start % self.pixels);
+        let (mut line, mut column) = (pixel / self.line, pixel % self.line);
         let (mut lane, mut count) = (0, 0);
         while lane < pixels.len() {
-            let (sample, pixel) = ((pixels.start + lane) / self.pixels, (pixels.start + lane) % self.pixels);
-            let (line, column) = (pixel / self.line, pixel % self.line);
             let len = (self.line - column).min(pixels.len() - lane);
             let start = band.origin + (sample - band.first) * band.image + self.starts[line] - band.skipped;
             runs[count] = Run { lane, len, start: start + column, plane: band.plane };
             count += 1;
             lane += len;
+            column = 0;
+            line += 1;
+            if line == self.starts.len() {
+                (line, sample) = (0, sample + 1);
+            }
         }
         count
     }
@@ -269,13 +274,8 @@ impl<T: Real> Source<T> for Columns<'_, T> {
         let channels = k.start / taps..(k.end - 1) / taps + 1;
         let rows = k.start - channels.start * taps..k.end - channels.start * taps;
         w.band(self.x, channels, lanes.clone(), |band| {
-            let mut rest = &mut *block;
-            for Panel { start, len, width } in split.panels(lanes.len()) {
-                let (panel, next) = std::mem::take(&mut rest).split_at_mut(width * rows.len());
-                rest = next;
-                if len < width {
-                    panel.fill(T::zero());
-                }
+            let chunk = chunk_of_rows::<T>(w.plane());
+            each_panel(split, lanes.len(), rows, chunk, block, |Panel { start, len, width }, rows, panel| {
                 let mut runs = [Run::default(); 64];
                 let first = lanes.start + start;
                 let count = w.runs(band, first..first + len, &mut runs);
@@ -283,12 +283,12 @@ impl<T: Real> Source<T> for Columns<'_, T> {
                     image: band.data,
                     runs: &runs[..count],
                     offsets: &w.taps,
-                    rows: rows.clone(),
+                    rows,
                     width,
                     panel: std::ptr::null_mut(),
                 };
                 kernels.copy(&copy, panel);
-            }
+            });
         });
     }
 
@@ -324,10 +324,7 @@ impl<T: Real> Source<T> for Rows<'_, T> {
         let taps = w.taps.len();
         let channels = lanes.start / taps..(lanes.end - 1) / taps + 1;
         w.band(self.x, channels.clone(), k.clone(), |band| {
-            let mut rest = &mut *block;
-            for Panel { start, len, width } in split.panels(lanes.len()) {
-                let (panel, next) = std::mem::take(&mut rest).split_at_mut(width * k.len());
-                rest = next;
+            let panels = |Panel { start, len, width }: Panel, k: Range<usize>, panel: &mut [T]| {
                 let mut offsets = [0; 64];
                 for (i, offset) in offsets[..len].iter_mut().enumerate() {
                     let lane = lanes.start + start + i;
@@ -352,7 +349,8 @@ impl<T: Real> Source<T> for Rows<'_, T> {
                     groups = next;
                     pixel = end;
                 }
-            }
+            };
+            each_panel(split, lanes.len(), k.clone(), usize::MAX, block, panels);
         });
     }
 

@@ -73,6 +73,37 @@ impl Split {
     }
 }
 
+/// Part of k to pack for all panels of a block if the lanes are neighbours in memory and the rows, `step` apart, lie on
+/// pages of their own: few pages at a time.
+pub(crate) fn chunk_of_rows<T>(step: usize) -> usize {
+    if step * size_of::<T>() >= 4096 { 32 } else { usize::MAX }
+}
+
+/// Calls `f(panel, part of k, memory)` for all panels of a block and all parts of at most `chunk` of k. Lanes of the
+/// memory that the panel does not use are zero.
+pub(crate) fn each_panel<T: Real>(
+    split: Split,
+    len: usize,
+    k: Range<usize>,
+    chunk: usize,
+    block: &mut [T],
+    mut f: impl FnMut(Panel, Range<usize>, &mut [T]),
+) {
+    let mut begin = k.start;
+    while begin < k.end {
+        let end = begin.saturating_add(chunk).min(k.end);
+        for panel in split.panels(len) {
+            let at = panel.start * k.len() + (begin - k.start) * panel.width;
+            let here = &mut block[at..][..(end - begin) * panel.width];
+            if panel.len < panel.width {
+                here.fill(T::zero());
+            }
+            f(panel, begin..end, here);
+        }
+        begin = end;
+    }
+}
+
 /// An operand that can be packed.
 pub(crate) trait Source<T: Real>: Sync {
     /// Packs block `lanes` × `k`: the panels of `split` one after another, panel p at `p.start · k.len()`, each
@@ -85,16 +116,15 @@ pub(crate) trait Source<T: Real>: Sync {
         split: Split,
         block: &mut [T],
     ) {
-        let mut rest = block;
-        for panel in split.panels(lanes.len()) {
-            let (here, next) = rest.split_at_mut(panel.width * k.len());
+        each_panel(split, lanes.len(), k, self.chunk(), block, |panel, k, here| {
             let first = lanes.start + panel.start;
-            if panel.len < panel.width {
-                here.fill(T::zero());
-            }
-            self.panel(kernels, first..first + panel.len, k.clone(), panel.width, here);
-            rest = next;
-        }
+            self.panel(kernels, first..first + panel.len, k, panel.width, here);
+        });
+    }
+
+    /// How much of k is packed for all panels before the next part is.
+    fn chunk(&self) -> usize {
+        usize::MAX
     }
 
     /// Packs one panel; lanes past the end of `lanes` are left alone.
@@ -117,6 +147,10 @@ pub(crate) struct Matrix<'a, T> {
 }
 
 impl<T: Real> Source<T> for Matrix<'_, T> {
+    fn chunk(&self) -> usize {
+        if self.lane_step == 1 { chunk_of_rows::<T>(self.k_step) } else { usize::MAX }
+    }
+
     fn panel(
         &self,
         kernels: &Kernels<T>,
