@@ -7,6 +7,7 @@ pub mod parallel;
 pub mod random;
 mod real;
 mod simd;
+pub mod softmax;
 pub mod vector;
 
 pub use convolution::{Convolution, Geometry};
