@@ -14,5 +14,6 @@ pub mod net;
 pub mod proto;
 #[cfg(test)]
 mod testing;
+pub mod tools;
 
 pub use error::{Error, Result};
