@@ -4,6 +4,8 @@
 
 pub mod activation;
 pub mod data;
+pub mod loss;
+pub mod metric;
 pub mod registry;
 pub mod utility;
 

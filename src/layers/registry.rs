@@ -35,8 +35,49 @@ const fn row(
 
 /// The layers of Cortado itself, by name.
 pub const LAYERS: &[Row] = &[
+    row("Accuracy", "metric", "share of right answers", metric::accuracy::new, metric::accuracy::new),
+    row("Concat", "utility", "blobs joined along an axis", utility::concat::new, utility::concat::new),
+    row(
+        "ContrastiveLoss",
+        "loss",
+        "distances of similar and dissimilar pairs",
+        loss::contrastive_loss::new,
+        loss::contrastive_loss::new,
+    ),
+    row("DummyData", "data", "blobs filled by fillers", data::dummy_data::new, data::dummy_data::new),
+    row(
+        "EuclideanLoss",
+        "loss",
+        "sum of squared differences",
+        loss::euclidean_loss::new,
+        loss::euclidean_loss::new,
+    ),
+    row("Flatten", "utility", "several axes made one", utility::flatten::new, utility::flatten::new),
     row("Input", "data", "blobs that the user fills", data::input::new, data::input::new),
+    row(
+        "RankHardLoss",
+        "loss",
+        "ranking of pairs against hard negatives",
+        loss::rank_hard_loss::new,
+        loss::rank_hard_loss::new,
+    ),
     row("ReLU", "activation", "max(0, x), or leaky", activation::relu::new, activation::relu::new),
+    row(
+        "Reshape",
+        "utility",
+        "the same values in another shape",
+        utility::reshape::new,
+        utility::reshape::new,
+    ),
+    row("Silence", "utility", "an end for unwanted blobs", utility::silence::new, utility::silence::new),
+    row("Slice", "utility", "a blob cut along an axis", utility::slice::new, utility::slice::new),
+    row(
+        "SoftmaxWithLoss",
+        "loss",
+        "cross-entropy of a softmax",
+        loss::softmax_with_loss::new,
+        loss::softmax_with_loss::new,
+    ),
     row("Split", "utility", "one blob for several readers", utility::split::new, utility::split::new),
 ];
 
