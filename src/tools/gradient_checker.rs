@@ -257,7 +257,8 @@ impl GradientChecker {
         let found = compare(tolerance, smallest_step::<T>(), |h| {
             let (mut moved, mut analytic) = ([0.0; 2], 0.0);
             for (moved, h) in moved.iter_mut().zip([h, -h]) {
-                analytic += towards.displace(gradient, &base, h, subject.values_mut(variable)) / (2.0 * h);
+                analytic +=
+                    towards.displace(1.0, gradient, &base, h, subject.values_mut(variable)) / (2.0 * h);
                 subject.outputs(&mut tops)?;
                 *moved = objective.change(&tops);
             }
@@ -299,11 +300,11 @@ impl Towards {
         Towards { norm, along, random: half / (gradient.len().max(1) as f64).sqrt(), stream }
     }
 
-    /// Writes base + h · direction to `values`; the gradient times the displacement that rounding left.
-    pub fn displace<T: Real>(&self, gradient: &[T], base: &[T], h: f64, values: &mut [T]) -> f64 {
+    /// Writes base + h · direction to `values`, the random half times `sign`; the gradient times the displacement that rounding left.
+    pub fn displace<T: Real>(&self, sign: f64, gradient: &[T], base: &[T], h: f64, values: &mut [T]) -> f64 {
         let mut inner = 0.0;
         for (i, ((value, &x), &g)) in values.iter_mut().zip(base).zip(gradient).enumerate() {
-            let bit = self.stream_sign(i);
+            let bit = sign * self.stream_sign(i);
             *value = x + T::from_f64(h * (self.along * g.as_f64() + self.random * bit));
             inner += g.as_f64() * (*value - x).as_f64();
         }

@@ -24,13 +24,14 @@ enum What {
 
 impl GradientChecker {
     /// Moves all learned parameters and all inputs of a net at once, along half their gradients and half a random
-    /// direction, and compares the change of the loss with the inner product of direction and gradient (as
+    /// direction (and once more against the random half), and compares the change of the loss with the inner product of direction and gradient (as
     /// `check_grads` of JAX does).
     ///
     /// The objective is the net's loss; in a net without one, a random weighting of its outputs, for which it must have
     /// been built with `force_backward`. Inputs move only where the net computes their gradient (`force_backward`
     /// too). Layers that read data are run once, and their records kept. Values and statistics are restored.
     pub fn check_net_direction<T: Real>(&self, net: &mut Net<T>, weights: &mut Weights<T>) -> Result<Report> {
+        let net_name = net.name.clone();
         let mut run = Run::new(self, net, weights)?;
         let loss = run.objective()?;
         if !loss.is_finite() {
@@ -48,27 +49,31 @@ impl GradientChecker {
         let norm = movers.iter().map(|m| m.towards.norm).sum::<f64>() * share;
         let floor = norm.clamp(1e-5, 1.0);
         let tolerance = Tolerance { step: self.step, threshold: self.threshold, floor };
-        let found = compare(tolerance, smallest_step::<T>(), |h| {
-            let (mut at, mut analytic) = ([0.0; 2], 0.0);
-            for (at, h) in at.iter_mut().zip([h, -h]) {
-                for m in &movers {
-                    let values = run.values_mut(m.what);
-                    analytic += m.towards.displace(&m.gradient, &m.base, h * share, values) / (2.0 * h);
+        let total = movers.iter().map(|m| m.gradient.len()).sum();
+        let mut check =
+            Check { layer: net_name, what: "whole net, directions".into(), total, ..Check::default() };
+        // What the gradient and the random part cancel in one direction, they add up in the other.
+        for (nth, sign) in [1.0, -1.0].into_iter().enumerate() {
+            let found = compare(tolerance, smallest_step::<T>(), |h| {
+                let (mut at, mut analytic) = ([0.0; 2], 0.0);
+                for (at, h) in at.iter_mut().zip([h, -h]) {
+                    for m in &movers {
+                        let (values, length) = (run.values_mut(m.what), h * share);
+                        analytic +=
+                            m.towards.displace(sign, &m.gradient, &m.base, length, values) / (2.0 * h);
+                    }
+                    *at = run.objective()?;
                 }
-                *at = run.objective()?;
-            }
-            let [up, down] = at;
-            let (central, ahead, behind) = ((up - down) / (2.0 * h), (up - loss) / h, (loss - down) / h);
-            Ok(Slopes { central, ahead, behind, analytic })
-        });
+                let [up, down] = at;
+                let (central, ahead, behind) = ((up - down) / (2.0 * h), (up - loss) / h, (loss - down) / h);
+                Ok(Slopes { central, ahead, behind, analytic })
+            });
+            check.add(&found?, nth);
+        }
         for m in &movers {
             run.values_mut(m.what).copy_from_slice(&m.base);
         }
         run.restore();
-        let total = movers.iter().map(|m| m.gradient.len()).sum();
-        let mut check =
-            Check { layer: net.name.clone(), what: "whole net, direction".into(), total, ..Check::default() };
-        check.add(&found?, 0);
         Ok(Report { checks: vec![check] })
     }
 }
