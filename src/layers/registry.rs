@@ -35,9 +35,22 @@ const fn row(
 
 /// The layers of Cortado itself, by name.
 pub const LAYERS: &[Row] = &[
+    row("BatchNorm", "normalization", "mean 0 and variance 1 over the batch", normalization::batch_norm::new, normalization::batch_norm::new),
+    row("Convolution", "vision", "filters over windows", vision::convolution::new, vision::convolution::new),
+    row("Dropout", "common", "drops elements at random in training", common::dropout::new, common::dropout::new),
+    row("Eltwise", "common", "sum, product or maximum of blobs", common::eltwise::new, common::eltwise::new),
+    row("InnerProduct", "common", "fully connected", common::inner_product::new, common::inner_product::new),
     row("Input", "data", "blobs that the user fills", data::input::new, data::input::new),
+    row("LRN", "vision", "divides by the strength of the neighbourhood", vision::lrn::new, vision::lrn::new),
+    row("Norm", "normalization", "unit length over channels", normalization::norm::new, normalization::norm::new),
+    row("Pooling", "vision", "maximum, mean or draw of each window", vision::pooling::new, vision::pooling::new),
+    row("Power", "activation", "(shift + scale x)^power", activation::power::new, activation::power::new),
     row("ReLU", "activation", "max(0, x), or leaky", activation::relu::new, activation::relu::new),
+    row("Scale", "normalization", "a factor and a bias for each channel", normalization::scale::new, normalization::scale::new),
+    row("Sigmoid", "activation", "1 / (1 + exp(-x))", activation::sigmoid::new, activation::sigmoid::new),
+    row("Softmax", "common", "probabilities along an axis", common::softmax::new, common::softmax::new),
     row("Split", "utility", "one blob for several readers", utility::split::new, utility::split::new),
+    row("TanH", "activation", "hyperbolic tangent", activation::tanh::new, activation::tanh::new),
 ];
 
 /// Layers that a library user added.
