@@ -36,6 +36,13 @@ const fn row(
 /// The layers of Cortado itself, by name.
 pub const LAYERS: &[Row] = &[
     row("Accuracy", "metric", "share of right answers", metric::accuracy::new, metric::accuracy::new),
+    row(
+        "BatchNorm",
+        "normalization",
+        "mean 0 and variance 1 over the batch",
+        normalization::batch_norm::new,
+        normalization::batch_norm::new,
+    ),
     row("Concat", "utility", "blobs joined along an axis", utility::concat::new, utility::concat::new),
     row(
         "ContrastiveLoss",
@@ -44,7 +51,16 @@ pub const LAYERS: &[Row] = &[
         loss::contrastive_loss::new,
         loss::contrastive_loss::new,
     ),
+    row("Convolution", "vision", "filters over windows", vision::convolution::new, vision::convolution::new),
+    row(
+        "Dropout",
+        "common",
+        "drops elements at random in training",
+        common::dropout::new,
+        common::dropout::new,
+    ),
     row("DummyData", "data", "blobs filled by fillers", data::dummy_data::new, data::dummy_data::new),
+    row("Eltwise", "common", "sum, product or maximum of blobs", common::eltwise::new, common::eltwise::new),
     row(
         "EuclideanLoss",
         "loss",
@@ -53,7 +69,24 @@ pub const LAYERS: &[Row] = &[
         loss::euclidean_loss::new,
     ),
     row("Flatten", "utility", "several axes made one", utility::flatten::new, utility::flatten::new),
+    row("InnerProduct", "common", "fully connected", common::inner_product::new, common::inner_product::new),
     row("Input", "data", "blobs that the user fills", data::input::new, data::input::new),
+    row("LRN", "vision", "divides by the strength of the neighbourhood", vision::lrn::new, vision::lrn::new),
+    row(
+        "Norm",
+        "normalization",
+        "unit length over channels",
+        normalization::norm::new,
+        normalization::norm::new,
+    ),
+    row(
+        "Pooling",
+        "vision",
+        "maximum, mean or draw of each window",
+        vision::pooling::new,
+        vision::pooling::new,
+    ),
+    row("Power", "activation", "(shift + scale x)^power", activation::power::new, activation::power::new),
     row(
         "RankHardLoss",
         "loss",
@@ -69,8 +102,17 @@ pub const LAYERS: &[Row] = &[
         utility::reshape::new,
         utility::reshape::new,
     ),
+    row(
+        "Scale",
+        "normalization",
+        "a factor and a bias for each channel",
+        normalization::scale::new,
+        normalization::scale::new,
+    ),
+    row("Sigmoid", "activation", "1 / (1 + exp(-x))", activation::sigmoid::new, activation::sigmoid::new),
     row("Silence", "utility", "an end for unwanted blobs", utility::silence::new, utility::silence::new),
     row("Slice", "utility", "a blob cut along an axis", utility::slice::new, utility::slice::new),
+    row("Softmax", "common", "probabilities along an axis", common::softmax::new, common::softmax::new),
     row(
         "SoftmaxWithLoss",
         "loss",
@@ -79,6 +121,7 @@ pub const LAYERS: &[Row] = &[
         loss::softmax_with_loss::new,
     ),
     row("Split", "utility", "one blob for several readers", utility::split::new, utility::split::new),
+    row("TanH", "activation", "hyperbolic tangent", activation::tanh::new, activation::tanh::new),
 ];
 
 /// Layers that a library user added.
