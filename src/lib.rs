@@ -12,6 +12,7 @@ pub mod layers;
 pub mod math;
 pub mod net;
 pub mod proto;
+pub mod solver;
 #[cfg(test)]
 mod testing;
 pub mod tools;

@@ -59,7 +59,7 @@ mod tests {
                 seed: Some(u64::MAX),
                 pass: Some(20),
                 losses: vec![0.5, 0.25],
-                data: vec![DataPosition { layer: Some("mnist".into()), records: Some(640) }],
+                data: vec![DataPosition { layer: Some("mnist".into()), records: Some(640), test_net: None }],
             }),
         };
         write_solver_state(&path, &state).unwrap();
