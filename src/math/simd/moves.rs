@@ -220,12 +220,13 @@ unsafe fn fold_taps<T: Real, S: Lanes<T>, const N: usize>(fold: &Fold<T>, first:
                 *mask |= u32::from((shift..shift + fold.line).contains(&(x + lane))) << lane;
             }
         }
-        for plane in 0..fold.planes {
-            let from = fold.from + plane * fold.rows + first * fold.row + x;
-            let mut from = fold.windows.as_ptr().wrapping_add(from);
-            let image = fold.image.wrapping_add(fold.to + plane * fold.plane + x);
-            for &start in fold.starts {
-                let to = image.wrapping_add(start);
+        let from = fold.windows.as_ptr().wrapping_add(fold.from + first * fold.row + x);
+        let image = fold.image.wrapping_add(fold.to + x);
+        // Plane by plane within a line: a masked store delays loads of what lies right behind it, the next line.
+        for (line, &start) in fold.starts.iter().enumerate() {
+            let mut to = image.wrapping_add(start);
+            let mut from = from.wrapping_add(line * fold.line);
+            for _ in 0..fold.planes {
                 // SAFETY: promised by the caller; masked lanes are not touched.
                 unsafe {
                     let mut sum = S::load_first(to, n);
@@ -234,7 +235,8 @@ unsafe fn fold_taps<T: Real, S: Lanes<T>, const N: usize>(fold: &Fold<T>, first:
                     }
                     S::store_first(to, sum, n);
                 }
-                from = from.wrapping_add(fold.line);
+                to = to.wrapping_add(fold.plane);
+                from = from.wrapping_add(fold.rows);
             }
         }
     }
