@@ -63,7 +63,7 @@ struct Report {
     message: String,
     file: Option<String>,
     place: Option<Place>,
-    layer: Option<String>,
+    layer: Option<(String, usize)>,
     field: Option<String>,
     expected: Option<String>,
     found: Option<String>,
@@ -118,8 +118,13 @@ impl Error {
     }
 
     /// The layer it happened in; the innermost one stays.
-    pub fn in_layer(mut self, name: &str) -> Error {
-        self.0.layer.get_or_insert_with(|| name.to_string());
+    pub fn in_layer(self, name: &str) -> Error {
+        self.in_nth_layer(name, 0)
+    }
+
+    /// As [`Error::in_layer`], for the nth of several layers of that name in the file, from 0.
+    pub fn in_nth_layer(mut self, name: &str, nth: usize) -> Error {
+        self.0.layer.get_or_insert_with(|| (name.to_string(), nth));
         self
     }
 
@@ -156,7 +161,11 @@ impl Error {
     }
     /// Name of the layer.
     pub fn layer(&self) -> Option<&str> {
-        self.0.layer.as_deref()
+        self.0.layer.as_ref().map(|(name, _)| name.as_str())
+    }
+    /// Which of the layers of that name in the file, from 0.
+    pub fn layer_nth(&self) -> usize {
+        self.0.layer.as_ref().map_or(0, |&(_, nth)| nth)
     }
     /// Path of the field below the layer.
     pub fn field(&self) -> Option<&str> {
@@ -176,7 +185,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = &*self.0;
-        if let Some(layer) = &r.layer {
+        if let Some((layer, _)) = &r.layer {
             write!(f, "layer \"{layer}\": ")?;
         }
         if let Some(field) = &r.field {

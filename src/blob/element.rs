@@ -9,7 +9,7 @@ pub trait Element: Copy + Default + PartialEq + PartialOrd + Debug + Display + S
     /// From double precision, rounded.
     fn from_f64(value: f64) -> Self;
     /// To double precision, exact.
-    fn to_f64(self) -> f64;
+    fn as_f64(self) -> f64;
 }
 
 impl Element for f32 {
@@ -17,7 +17,7 @@ impl Element for f32 {
     fn from_f64(value: f64) -> f32 {
         value as f32
     }
-    fn to_f64(self) -> f64 {
+    fn as_f64(self) -> f64 {
         f64::from(self)
     }
 }
@@ -27,7 +27,7 @@ impl Element for f64 {
     fn from_f64(value: f64) -> f64 {
         value
     }
-    fn to_f64(self) -> f64 {
+    fn as_f64(self) -> f64 {
         self
     }
 }

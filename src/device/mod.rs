@@ -1,1 +1,9 @@
-//! Floor 1: the thread pool and the devices.
+//! Floor 1: the thread pool and the devices. Nothing above this module names a device API.
+
+mod context;
+mod memory;
+mod pool;
+
+pub use context::Context;
+pub use memory::{Device, DeviceMemory, Transfers};
+pub use pool::Pool;

@@ -1,1 +1,21 @@
-//! Floor 4: layers.
+//! Floor 4: layers, one small file each, in rooms by family, and the table that lists them.
+//!
+//! `docs/adding-a-layer.md` walks through adding one.
+
+pub mod activation;
+pub mod common;
+pub mod data;
+pub mod loss;
+pub mod metric;
+pub mod normalization;
+pub mod registry;
+pub mod utility;
+pub mod vision;
+
+mod io;
+mod layer;
+mod setup;
+
+pub use io::{Backward, Forward, Inputs, Outputs, Params};
+pub use layer::{Layer, Reads, Sharing};
+pub use setup::Setup;

@@ -69,10 +69,10 @@ pub fn dot<T: Real>(x: &[T], y: &[T]) -> f64 {
             let mut sums = [0.0; 16];
             let (xs, ys) = (x.chunks_exact(16), y.chunks_exact(16));
             let rest = xs.remainder().iter().zip(ys.remainder());
-            let rest = rest.map(|(&x, &y)| x.to_f64() * y.to_f64()).sum::<f64>();
+            let rest = rest.map(|(&x, &y)| x.as_f64() * y.as_f64()).sum::<f64>();
             for (x, y) in xs.zip(ys) {
                 for (sum, (&x, &y)) in sums.iter_mut().zip(x.iter().zip(y)) {
-                    *sum += x.to_f64() * y.to_f64();
+                    *sum += x.as_f64() * y.as_f64();
                 }
             }
             sums.iter().sum::<f64>() + rest
@@ -86,7 +86,7 @@ pub fn sum<T: Real>(x: &[T]) -> f64 {
         x.len(),
         GRAIN,
         #[inline(always)]
-        |range| sum_of(&x[range], |x| x.to_f64()),
+        |range| sum_of(&x[range], |x| x.as_f64()),
     )
 }
 
@@ -96,7 +96,7 @@ pub fn sum_squares<T: Real>(x: &[T]) -> f64 {
         x.len(),
         GRAIN,
         #[inline(always)]
-        |range| sum_of(&x[range], |x| x.to_f64() * x.to_f64()),
+        |range| sum_of(&x[range], |x| x.as_f64() * x.as_f64()),
     )
 }
 
@@ -106,7 +106,7 @@ pub fn asum<T: Real>(x: &[T]) -> f64 {
         x.len(),
         GRAIN,
         #[inline(always)]
-        |range| sum_of(&x[range], |x| x.to_f64().abs()),
+        |range| sum_of(&x[range], |x| x.as_f64().abs()),
     )
 }
 

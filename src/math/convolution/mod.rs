@@ -179,7 +179,7 @@ impl Convolution {
             |first, db| {
                 for (i, db) in db.iter_mut().enumerate() {
                     let planes = dy.chunks_exact(pixels).skip(first + i).step_by(outputs);
-                    *db += T::from_f64(planes.map(|plane| sum_of(plane, |x| x.to_f64())).sum());
+                    *db += T::from_f64(planes.map(|plane| sum_of(plane, |x| x.as_f64())).sum());
                 }
             },
         );

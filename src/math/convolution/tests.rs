@@ -75,7 +75,7 @@ fn check<T: Real>(isa: Isa, g: &Geometry) {
     let w = noise::<T>(plan.weights_len(), 2);
     let b = noise::<T>(g.num_output, 3);
     let dy = noise::<T>(plan.top_len(), 4);
-    let wide = |v: &[T]| v.iter().map(|&x| x.to_f64()).collect::<Vec<f64>>();
+    let wide = |v: &[T]| v.iter().map(|&x| x.as_f64()).collect::<Vec<f64>>();
     let (x64, w64, dy64) = (wide(&x), wide(&w), wide(&dy));
     let pixels: usize = plan.output().iter().product();
     let mut want = vec![0.0; dy.len()];
@@ -91,7 +91,7 @@ fn check<T: Real>(isa: Isa, g: &Geometry) {
     plan.forward(&x, &w, None, &mut y);
     assert_near(&y, &narrow(&want), plan.depth(), &what("forward"));
     for (i, y) in want.iter_mut().enumerate() {
-        *y += b[i / pixels % g.num_output].to_f64();
+        *y += b[i / pixels % g.num_output].as_f64();
     }
     y.fill(T::nan());
     plan.forward(&x, &w, Some(&b), &mut y);

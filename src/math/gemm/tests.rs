@@ -34,19 +34,19 @@ fn reference<T: Real>(
                 .map(|l| {
                     let a = if ta == No { a[i * k + l] } else { a[l * m + i] };
                     let b = if tb == No { b[l * n + j] } else { b[j * k + l] };
-                    a.to_f64() * b.to_f64()
+                    a.as_f64() * b.as_f64()
                 })
                 .sum();
-            let old = if beta.is_zero() { 0.0 } else { beta.to_f64() * c[i * n + j].to_f64() };
-            c[i * n + j] = T::from_f64(alpha.to_f64() * sum + old);
+            let old = if beta.is_zero() { 0.0 } else { beta.as_f64() * c[i * n + j].as_f64() };
+            c[i * n + j] = T::from_f64(alpha.as_f64() * sum + old);
         }
     }
 }
 
 pub(crate) fn assert_near<T: Real>(got: &[T], want: &[T], terms: usize, what: &str) {
-    let tolerance = 4.0 * T::epsilon().to_f64() * (terms as f64).max(4.0);
+    let tolerance = 4.0 * T::epsilon().as_f64() * (terms as f64).max(4.0);
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
-        let (g, w) = (g.to_f64(), w.to_f64());
+        let (g, w) = (g.as_f64(), w.as_f64());
         assert!((g - w).abs() <= tolerance, "{what}: element {i} is {g}, not {w}");
     }
 }

@@ -1,0 +1,235 @@
+//! Memory of one blob's data or diff, mirrored on host and device.
+
+use super::Element;
+use crate::device::{Device, DeviceMemory, Transfers};
+use crate::error::Result;
+
+/// Where the current value of a buffer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residence {
+    /// No value yet: reads as zeros once it is used.
+    #[default]
+    Nowhere,
+    /// In host memory.
+    Host,
+    /// In device memory.
+    Device,
+    /// The same in both.
+    Both,
+}
+
+/// Values of type `T` in host memory, device memory or both.
+///
+/// It takes memory when it is first used, so blobs nobody computes cost nothing. [`Buffer::to_host`] and
+/// [`Buffer::to_device`] are the only transfers; the net calls them before it runs a layer.
+#[derive(Default)]
+pub struct Buffer<T> {
+    len: usize,
+    /// The values lie at `start..start + len`, so that they begin on a cache line.
+    host: Vec<T>,
+    start: usize,
+    device: Option<Box<dyn DeviceMemory<T>>>,
+    residence: Residence,
+}
+
+/// Bytes of a cache line, and of the widest vector register.
+const ALIGN: usize = 64;
+
+impl<T: Element> Buffer<T> {
+    /// A buffer of `len` values that takes no memory yet.
+    pub fn new(len: usize) -> Buffer<T> {
+        Buffer { len, host: Vec::new(), start: 0, device: None, residence: Residence::Nowhere }
+    }
+
+    /// A buffer with these values in host memory.
+    pub fn from_slice(values: &[T]) -> Buffer<T> {
+        let mut buffer = Buffer::new(values.len());
+        buffer.host_mut().copy_from_slice(values);
+        buffer
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds no values at all.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where its value is.
+    pub fn residence(&self) -> Residence {
+        self.residence
+    }
+
+    /// Changes the length. Values are kept as far as they go; a buffer that shrinks keeps its memory.
+    pub fn resize(&mut self, len: usize) {
+        if len == self.len {
+            return;
+        }
+        self.device = None;
+        let fits = self.start + len <= self.host.len();
+        if self.residence != Residence::Nowhere && !fits {
+            let old = std::mem::take(&mut self.host);
+            let (start, kept) = (self.start, self.len.min(len));
+            self.len = len;
+            self.allocate();
+            let to = self.start;
+            self.host[to..to + kept].copy_from_slice(&old[start..start + kept]);
+        } else {
+            if fits && len > self.len {
+                self.host[self.start + self.len..self.start + len].fill(T::default());
+            }
+            self.len = len;
+        }
+    }
+
+    /// Takes host memory now, so that the first iteration allocates no more than the others.
+    pub fn allocate(&mut self) {
+        if self.host.len() < self.start + self.len || self.residence == Residence::Nowhere {
+            let spare = ALIGN / size_of::<T>();
+            self.host = vec![T::default(); self.len + spare];
+            self.start = self.host.as_ptr().align_offset(ALIGN).min(spare);
+            self.residence = Residence::Host;
+        }
+    }
+
+    /// The values in host memory; an empty slice where they are not there.
+    pub fn host(&self) -> &[T] {
+        match self.residence {
+            Residence::Host | Residence::Both => &self.host[self.start..self.start + self.len],
+            Residence::Nowhere | Residence::Device => &[],
+        }
+    }
+
+    /// The values in host memory for writing; zeros if there were none. A copy on the device becomes stale.
+    ///
+    /// Values that are on the device alone are lost: bring them with [`Buffer::to_host`] first.
+    pub fn host_mut(&mut self) -> &mut [T] {
+        self.allocate();
+        self.residence = Residence::Host;
+        &mut self.host[self.start..self.start + self.len]
+    }
+
+    /// Brings the values to host memory, if they are elsewhere.
+    pub fn to_host(&mut self, count: &mut Transfers) -> Result<()> {
+        match self.residence {
+            Residence::Nowhere => self.allocate(),
+            Residence::Host | Residence::Both => {}
+            Residence::Device => {
+                if self.host.len() < self.start + self.len {
+                    self.allocate();
+                }
+                if let Some(memory) = &self.device {
+                    memory.download(&mut self.host[self.start..self.start + self.len])?;
+                    count.to_host += 1;
+                }
+                self.residence = Residence::Both;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the values to a device, if they are not there.
+    pub fn to_device(&mut self, device: &dyn Device<T>, count: &mut Transfers) -> Result<()> {
+        if matches!(self.residence, Residence::Device | Residence::Both) {
+            return Ok(());
+        }
+        let mut memory = match self.device.take() {
+            Some(memory) => memory,
+            None => device.allocate(self.len)?,
+        };
+        if self.residence == Residence::Host {
+            memory.upload(&self.host[self.start..self.start + self.len])?;
+            count.to_device += 1;
+            self.residence = Residence::Both;
+        } else {
+            self.residence = Residence::Device; // fresh device memory is zero
+        }
+        self.device = Some(memory);
+        Ok(())
+    }
+
+    /// The device memory for reading.
+    pub fn device(&self) -> Option<&dyn DeviceMemory<T>> {
+        match self.residence {
+            Residence::Device | Residence::Both => self.device.as_deref(),
+            Residence::Nowhere | Residence::Host => None,
+        }
+    }
+
+    /// The device memory for writing; the copy on the host becomes stale.
+    pub fn device_mut(&mut self) -> Option<&mut (dyn DeviceMemory<T> + 'static)> {
+        if matches!(self.residence, Residence::Nowhere | Residence::Host) {
+            return None;
+        }
+        self.residence = Residence::Device;
+        self.device.as_deref_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::any::Any;
+
+    /// Host memory that plays the device.
+    struct Fake;
+    struct FakeMemory(Vec<f32>);
+    impl Device<f32> for Fake {
+        fn allocate(&self, len: usize) -> Result<Box<dyn DeviceMemory<f32>>> {
+            Ok(Box::new(FakeMemory(vec![0.0; len])))
+        }
+    }
+    impl DeviceMemory<f32> for FakeMemory {
+        fn upload(&mut self, host: &[f32]) -> Result<()> {
+            self.0.copy_from_slice(host);
+            Ok(())
+        }
+        fn download(&self, host: &mut [f32]) -> Result<()> {
+            host.copy_from_slice(&self.0);
+            Ok(())
+        }
+        fn as_any_mut(&mut self) -> &mut dyn Any {
+            self
+        }
+    }
+
+    #[test]
+    fn a_value_moves_only_when_it_is_stale() {
+        let mut count = Transfers::default();
+        let mut b = Buffer::from_slice(&[1.0f32, 2.0]);
+        b.to_device(&Fake, &mut count).unwrap();
+        b.to_device(&Fake, &mut count).unwrap();
+        assert_eq!((count.to_device, b.residence()), (1, Residence::Both));
+        assert_eq!(b.host(), [1.0, 2.0]);
+        let memory = b.device_mut().unwrap().as_any_mut().downcast_mut::<FakeMemory>().unwrap();
+        memory.0[0] = 7.0;
+        assert!(b.host().is_empty());
+        b.to_host(&mut count).unwrap();
+        b.to_host(&mut count).unwrap();
+        assert_eq!((count.to_host, b.host()), (1, [7.0, 2.0].as_slice()));
+        b.host_mut()[1] = 3.0;
+        b.to_device(&Fake, &mut count).unwrap();
+        assert_eq!(count.to_device, 2);
+    }
+
+    #[test]
+    fn unused_buffers_take_no_memory_and_read_as_zeros() {
+        let mut b = Buffer::<f64>::new(3);
+        assert_eq!((b.residence(), b.host().len(), b.len()), (Residence::Nowhere, 0, 3));
+        assert_eq!(b.host_mut(), [0.0; 3]);
+        assert_eq!(b.host().as_ptr() as usize % ALIGN, 0);
+    }
+
+    #[test]
+    fn resizing_keeps_what_fits_and_clears_the_rest() {
+        let mut b = Buffer::from_slice(&[1.0f32, 2.0, 3.0]);
+        b.resize(2);
+        b.resize(3);
+        assert_eq!(b.host(), [1.0, 2.0, 0.0]);
+        b.resize(500);
+        assert_eq!((b.host().len(), b.host()[1], b.host()[499]), (500, 2.0, 0.0));
+    }
+}

@@ -1,0 +1,28 @@
+//! What a layer is told about the run it is part of.
+
+use super::{Device, Transfers};
+use crate::proto::caffe::Phase;
+use std::sync::Arc;
+
+/// The run a layer is part of: phase, random streams, device. The net sets `layer` before each call.
+pub struct Context<T> {
+    /// Training or testing.
+    pub phase: Phase,
+    /// Seed of all random streams.
+    pub seed: u64,
+    /// Index of the layer in its net: which stream is its own.
+    pub layer: u32,
+    /// Number of the forward pass: where in the stream it stands. Equal passes draw equal numbers.
+    pub pass: u64,
+    /// The device that computes; the host where there is none.
+    pub device: Option<Arc<dyn Device<T>>>,
+    /// Transfers made so far.
+    pub transfers: Transfers,
+}
+
+impl<T> Context<T> {
+    /// A context on the host.
+    pub fn new(phase: Phase, seed: u64) -> Context<T> {
+        Context { phase, seed, layer: 0, pass: 0, device: None, transfers: Transfers::default() }
+    }
+}

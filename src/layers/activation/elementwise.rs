@@ -1,0 +1,88 @@
+//! The adapter that makes a layer of two functions: f and its derivative.
+
+use crate::blob::Shape;
+use crate::device::Context;
+use crate::error::Result;
+use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::math::{Real, parallel};
+
+/// An element-wise function and its derivative.
+pub trait Function<T: Real>: Send + Sync {
+    /// Which of x (the bottom) and y (the top) the derivative needs; the other is passed as y resp. x.
+    /// A function that needs only y may run in place.
+    fn reads(&self) -> Reads;
+    /// As [`Layer::keeps_sign`].
+    fn keeps_sign(&self) -> bool {
+        false
+    }
+    /// y = f(x).
+    fn f(&self, x: T) -> T;
+    /// dy/dx, from whichever of x and y it declared to read.
+    fn df(&self, x: T, y: T) -> T;
+}
+
+/// A layer that applies a [`Function`] to every element. In place if the prototxt says so.
+pub struct Elementwise<F>(pub F);
+
+/// Elements that one task takes: enough to pay for handing it to another thread.
+const GRAIN: usize = 16 * 1024;
+
+impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
+    fn sharing(&self) -> Sharing {
+        Sharing::InPlace
+    }
+
+    fn reads(&self) -> Reads {
+        self.0.reads()
+    }
+
+    fn keeps_sign(&self) -> bool {
+        self.0.keeps_sign()
+    }
+
+    fn reshape(&mut self, bottom: &[&Shape], _: &mut Setup<T>) -> Result<Vec<Shape>> {
+        Ok(vec![bottom[0].clone()])
+    }
+
+    fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
+        let function = &self.0;
+        let y = io.top.get(0);
+        if io.bottom.in_place(0) {
+            parallel::for_each_chunk(y, GRAIN, |_, y| y.iter_mut().for_each(|y| *y = function.f(*y)));
+        } else {
+            let x = io.bottom.get(0);
+            parallel::for_each_chunk(y, GRAIN, |at, y| {
+                for (y, &x) in y.iter_mut().zip(&x[at..]) {
+                    *y = function.f(x);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
+        if !io.propagate[0] {
+            return Ok(());
+        }
+        let function = &self.0;
+        let y = io.top.get(0);
+        let x = if self.0.reads().bottom { io.bottom.get(0) } else { y };
+        let y = if self.0.reads().top { y } else { x };
+        let dx = io.bottom_diff.get(0);
+        if io.top_diff.in_place(0) {
+            parallel::for_each_chunk(dx, GRAIN, |at, d| {
+                for ((d, &x), &y) in d.iter_mut().zip(&x[at..]).zip(&y[at..]) {
+                    *d *= function.df(x, y);
+                }
+            });
+        } else {
+            let dy = io.top_diff.get(0);
+            parallel::for_each_chunk(dx, GRAIN, |at, dx| {
+                for (((dx, &dy), &x), &y) in dx.iter_mut().zip(&dy[at..]).zip(&x[at..]).zip(&y[at..]) {
+                    *dx = dy * function.df(x, y);
+                }
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! What the net lends a layer for one call.
+
+use crate::blob::{Blob, Buffer, Param, ParamId, Shape, Store, Weights};
+use crate::math::Real;
+
+/// Blobs that a layer reads in this call: data of bottoms or tops, or diffs of tops.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a, T> {
+    store: &'a Store<T>,
+    blobs: &'a [Blob],
+    ids: &'a [usize],
+    diff: bool,
+}
+
+impl<'a, T: Real> Inputs<'a, T> {
+    pub(crate) fn data_of(store: &'a Store<T>, blobs: &'a [Blob], ids: &'a [usize]) -> Self {
+        Inputs { store, blobs, ids, diff: false }
+    }
+
+    pub(crate) fn diff_of(store: &'a Store<T>, blobs: &'a [Blob], ids: &'a [usize]) -> Self {
+        Inputs { store, blobs, ids, diff: true }
+    }
+
+    /// How many blobs.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Extents of a blob.
+    pub fn shape(&self, i: usize) -> &'a Shape {
+        &self.blobs[self.ids[i]].shape
+    }
+
+    /// The buffer of a blob.
+    pub fn buffer(&self, i: usize) -> &'a Buffer<T> {
+        let blob = &self.blobs[self.ids[i]];
+        self.store.get(if self.diff { blob.diff } else { blob.data })
+    }
+
+    /// Values of a blob on the host. Empty where the layer runs in place: the values are then in the blob it writes.
+    pub fn get(&self, i: usize) -> &'a [T] {
+        self.buffer(i).host()
+    }
+
+    /// Whether the blob is the one the layer writes (it runs in place).
+    pub fn in_place(&self, i: usize) -> bool {
+        self.buffer(i).len() != self.shape(i).count()
+    }
+}
+
+/// Blobs that a layer writes in this call: data of tops, or diffs of bottoms.
+pub struct Outputs<'a, T> {
+    lent: &'a mut [Buffer<T>],
+    blobs: &'a [Blob],
+    ids: &'a [usize],
+}
+
+impl<'a, T: Real> Outputs<'a, T> {
+    pub(crate) fn new(lent: &'a mut [Buffer<T>], blobs: &'a [Blob], ids: &'a [usize]) -> Self {
+        Outputs { lent, blobs, ids }
+    }
+
+    /// How many blobs.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Extents of a blob.
+    pub fn shape(&self, i: usize) -> &'a Shape {
+        &self.blobs[self.ids[i]].shape
+    }
+
+    /// The buffer of a blob. It has length 0 for a bottom diff that nobody asked for.
+    pub fn buffer(&mut self, i: usize) -> &mut Buffer<T> {
+        &mut self.lent[i]
+    }
+
+    /// Values of a blob on the host, for writing; they hold what the buffer held before.
+    pub fn get(&mut self, i: usize) -> &mut [T] {
+        self.lent[i].host_mut()
+    }
+
+    /// Values of two different blobs at once (`i < j`).
+    pub fn pair(&mut self, i: usize, j: usize) -> (&mut [T], &mut [T]) {
+        let (head, tail) = self.lent.split_at_mut(j);
+        (head[i].host_mut(), tail[0].host_mut())
+    }
+}
+
+/// The parameters of a layer.
+pub struct Params<'a, T> {
+    weights: &'a mut Weights<T>,
+    ids: &'a [ParamId],
+    learned: &'a [bool],
+}
+
+impl<'a, T: Real> Params<'a, T> {
+    pub(crate) fn new(weights: &'a mut Weights<T>, ids: &'a [ParamId], learned: &'a [bool]) -> Self {
+        Params { weights, ids, learned }
+    }
+
+    /// How many parameters.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// A parameter, for reading.
+    pub fn get(&self, i: usize) -> &Param<T> {
+        self.weights.get(self.ids[i])
+    }
+
+    /// A parameter, for writing.
+    pub fn get_mut(&mut self, i: usize) -> &mut Param<T> {
+        self.weights.get_mut(self.ids[i])
+    }
+
+    /// Values of a parameter on the host.
+    pub fn data(&self, i: usize) -> &[T] {
+        self.get(i).data.host()
+    }
+
+    /// Values of a parameter on the host, for writing.
+    pub fn data_mut(&mut self, i: usize) -> &mut [T] {
+        self.get_mut(i).data.host_mut()
+    }
+
+    /// Gradient of a parameter on the host, to add to.
+    pub fn diff_mut(&mut self, i: usize) -> &mut [T] {
+        self.get_mut(i).diff.host_mut()
+    }
+
+    /// Values and gradient of a parameter at once.
+    pub fn data_and_diff(&mut self, i: usize) -> (&[T], &mut [T]) {
+        let p = self.get_mut(i);
+        (p.data.host(), p.diff.host_mut())
+    }
+
+    /// Whether the gradient of this parameter is asked for.
+    pub fn learned(&self, i: usize) -> bool {
+        self.learned[i]
+    }
+}
+
+/// What a layer has for its forward pass.
+pub struct Forward<'a, T> {
+    /// Values of the bottoms.
+    pub bottom: Inputs<'a, T>,
+    /// Values of the tops, to be written.
+    pub top: Outputs<'a, T>,
+    /// Parameters; a layer may update statistics in them.
+    pub params: Params<'a, T>,
+}
+
+/// What a layer has for its backward pass.
+pub struct Backward<'a, T> {
+    /// Values of the bottoms.
+    pub bottom: Inputs<'a, T>,
+    /// Values of the tops.
+    pub top: Inputs<'a, T>,
+    /// Gradients of the tops. A top that takes no part in the loss has zeros.
+    pub top_diff: Inputs<'a, T>,
+    /// Which tops take part in the loss at all: `false` means that its gradient is zero.
+    pub live: &'a [bool],
+    /// Gradients of the bottoms, to be overwritten where `propagate` says so.
+    pub bottom_diff: Outputs<'a, T>,
+    /// Which bottoms want a gradient.
+    pub propagate: &'a [bool],
+    /// Parameters; their diffs are added to.
+    pub params: Params<'a, T>,
+}

@@ -1,0 +1,125 @@
+//! The trait every layer implements.
+
+use super::{Backward, Forward, Setup};
+use crate::blob::Shape;
+use crate::device::Context;
+use crate::error::Result;
+use crate::math::Real;
+use std::ops::RangeInclusive;
+
+/// What a layer's top may share with its bottom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nothing: the top has memory of its own.
+    None,
+    /// The layer may overwrite its first bottom, if the prototxt gives both the same name. Whether backward
+    /// still works then follows from [`Layer::reads`].
+    InPlace,
+    /// Tops are the bottom's values (`Split`): forward costs nothing; gradients are apart.
+    Data,
+    /// The top is the bottom in another shape (`Reshape`, `Flatten`): neither direction costs anything.
+    DataAndDiff,
+}
+
+/// Which values a layer's backward reads, besides the gradients and what the layer keeps itself.
+///
+/// The net refuses an in-place layer that overwrites what another's backward still reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// The values of its bottoms.
+    pub bottom: bool,
+    /// The values of its tops.
+    pub top: bool,
+    /// Of what it reads, only whether an element is positive.
+    pub sign_only: bool,
+}
+
+impl Reads {
+    /// Only gradients and the layer's own state.
+    pub const NOTHING: Reads = Reads { bottom: false, top: false, sign_only: false };
+    /// The bottoms.
+    pub const BOTTOM: Reads = Reads { bottom: true, top: false, sign_only: false };
+    /// The tops.
+    pub const TOP: Reads = Reads { bottom: false, top: true, sign_only: false };
+    /// Whether the tops are positive.
+    pub const SIGN_OF_TOP: Reads = Reads { bottom: false, top: true, sign_only: true };
+    /// Both.
+    pub const BOTH: Reads = Reads { bottom: true, top: true, sign_only: false };
+}
+
+/// One kind of computation in a net.
+///
+/// A layer is made from its `LayerParameter` by the constructor in [`crate::layers::registry`], shaped once by
+/// [`Layer::reshape`] (again if its bottoms change shape), and then run. It keeps what its backward needs from
+/// forward in fields of its own, allocated in `reshape`, so that a steady iteration allocates nothing.
+pub trait Layer<T: Real>: Send {
+    /// How many bottoms it takes.
+    fn bottoms(&self) -> RangeInclusive<usize> {
+        1..=1
+    }
+
+    /// How many tops it gives.
+    fn tops(&self) -> RangeInclusive<usize> {
+        1..=1
+    }
+
+    /// Whether the net adds tops that the prototxt left out, up to the fewest it gives (losses).
+    fn auto_tops(&self) -> bool {
+        false
+    }
+
+    /// What its tops may share with its bottoms.
+    fn sharing(&self) -> Sharing {
+        Sharing::None
+    }
+
+    /// Which values its backward reads.
+    fn reads(&self) -> Reads {
+        Reads::BOTH
+    }
+
+    /// Whether, run in place, it leaves an element positive or not wherever its gradient is not zero. `Dropout`
+    /// does: so a `ReLU` before it, which asks for the sign alone, still finds what it needs.
+    fn keeps_sign(&self) -> bool {
+        false
+    }
+
+    /// Weight of a top in the loss where the prototxt gives none: 1 for the first top of a loss.
+    fn loss_weight(&self, _top: usize) -> f32 {
+        0.0
+    }
+
+    /// Whether a gradient with respect to this bottom exists: not for labels and other indices.
+    fn differentiable(&self, _bottom: usize) -> bool {
+        true
+    }
+
+    /// Top shapes from bottom shapes; creates parameters on the first call. Touches no values.
+    fn reshape(&mut self, bottom: &[&Shape], setup: &mut Setup<T>) -> Result<Vec<Shape>>;
+
+    /// Computes the tops.
+    fn forward(&mut self, cx: &Context<T>, io: Forward<T>) -> Result<()>;
+
+    /// Overwrites the bottom diffs that `propagate` asks for, adds to the diffs of the parameters that are learned.
+    fn backward(&mut self, cx: &Context<T>, io: Backward<T>) -> Result<()>;
+
+    /// Whether it has code for a device; one that has none runs on the host.
+    fn on_device(&self) -> bool {
+        false
+    }
+
+    /// Records handed out so far, for a layer that reads data: what a snapshot must keep.
+    fn records(&self) -> Option<u64> {
+        None
+    }
+
+    /// Goes on after this many records (resume).
+    fn seek(&mut self, _records: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Said once when the net is built, if something looks wrong but works.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,17 @@
+//! Floor 5: nets. Built from a `NetParameter`, run forward and backward, with weights in and out.
+
+mod build;
+mod filter;
+mod in_place;
+mod insert_splits;
+mod liveness;
+mod params;
+mod run;
+#[cfg(test)]
+mod tests;
+pub mod weights;
+
+pub use build::{Net, Node};
+pub use filter::filter;
+pub use insert_splits::insert_splits;
+pub use weights::{LoadReport, Misfit, load_weights};

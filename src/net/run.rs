@@ -1,0 +1,258 @@
+//! Runs a net forward and backward, and gives access to its blobs.
+
+use super::{Net, Node};
+use crate::blob::{Blob, Shape, Weights};
+use crate::error::{Error, Kind, Result};
+use crate::layers::{Backward, Forward, Inputs, Outputs, Params, Sharing};
+use crate::math::Real;
+use crate::proto::caffe::Phase;
+use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
+
+impl<T: Real> Net<T> {
+    /// Runs all layers forward; the weighted sum of the losses. Each call is the next pass of the random streams.
+    pub fn forward(&mut self, weights: &mut Weights<T>) -> Result<f64> {
+        self.begin_pass();
+        let mut loss = 0.0;
+        for i in 0..self.nodes.len() {
+            loss += self.forward_layer(i, weights)?;
+        }
+        Ok(loss)
+    }
+
+    /// Begins a pass: what [`Net::forward`] does before it runs the layers one by one.
+    pub fn begin_pass(&mut self) {
+        self.cx.pass = self.next_pass;
+        self.next_pass += 1;
+    }
+
+    /// Number of the next forward pass, which keys the random streams.
+    pub fn next_pass(&self) -> u64 {
+        self.next_pass
+    }
+
+    /// Sets the number of the next forward pass: the same number draws the same dropout masks and negatives.
+    pub fn set_next_pass(&mut self, pass: u64) {
+        self.next_pass = pass;
+    }
+
+    /// Runs one layer forward; what it adds to the loss.
+    pub fn forward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<f64> {
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let node = &mut nodes[i];
+        cx.layer = i as u32;
+        if matches!(node.layer.sharing(), Sharing::Data | Sharing::DataAndDiff) {
+            // Settled when the net was built.
+        } else {
+            node.lent.extend(node.top.iter().map(|&t| store.lend(blobs[t].data)));
+            let io = Forward {
+                bottom: Inputs::data_of(store, blobs, &node.bottom),
+                top: Outputs::new(&mut node.lent, blobs, &node.top),
+                params: Params::new(weights, &node.params, &node.learned),
+            };
+            let done = node.layer.forward(cx, io);
+            for (&t, buffer) in node.top.iter().zip(node.lent.drain(..)) {
+                store.give_back(blobs[t].data, buffer);
+            }
+            done.map_err(|e| e.in_nth_layer(&node.name, node.nth))?;
+        }
+        let mut loss = 0.0;
+        for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
+            let values = store.get(blobs[t].data).host();
+            loss += f64::from(w) * values.iter().map(|v| v.as_f64()).sum::<f64>();
+        }
+        if self.debug.is_some() {
+            self.describe_forward(i, weights);
+        }
+        Ok(loss)
+    }
+
+    /// Runs all layers that need it backward, from the losses of the last forward pass. Parameter diffs are added to.
+    pub fn backward(&mut self, weights: &mut Weights<T>) -> Result<()> {
+        for i in (0..self.nodes.len()).rev() {
+            self.backward_layer(i, weights)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one layer backward, if it needs it.
+    pub fn backward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<()> {
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let node = &mut nodes[i];
+        if !node.need_backward {
+            return Ok(());
+        }
+        cx.layer = i as u32;
+        for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
+            store.get_mut(blobs[t].diff).host_mut().fill(T::from_f64(w.into()));
+        }
+        if node.layer.sharing() != Sharing::DataAndDiff {
+            for (&b, &wanted) in node.bottom.iter().zip(&node.propagate) {
+                node.lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
+            }
+            let io = Backward {
+                bottom: Inputs::data_of(store, blobs, &node.bottom),
+                top: Inputs::data_of(store, blobs, &node.top),
+                top_diff: Inputs::diff_of(store, blobs, &node.top),
+                live: &node.live,
+                bottom_diff: Outputs::new(&mut node.lent, blobs, &node.bottom),
+                propagate: &node.propagate,
+                params: Params::new(weights, &node.params, &node.learned),
+            };
+            let done = node.layer.backward(cx, io);
+            for ((&b, buffer), &wanted) in node.bottom.iter().zip(node.lent.drain(..)).zip(&node.propagate) {
+                if wanted {
+                    store.give_back(blobs[b].diff, buffer);
+                }
+            }
+            done.map_err(|e| e.in_nth_layer(&node.name, node.nth))?;
+        }
+        if self.debug.is_some() {
+            self.describe_backward(i, weights);
+        }
+        Ok(())
+    }
+
+    /// The layers, in the order in which they run.
+    pub fn nodes(&self) -> &[Node<T>] {
+        &self.nodes
+    }
+
+    /// The layers, for tools that look into them.
+    pub fn nodes_mut(&mut self) -> &mut [Node<T>] {
+        &mut self.nodes
+    }
+
+    /// All blobs. An in-place layer adds none.
+    pub fn blobs(&self) -> &[Blob] {
+        &self.blobs
+    }
+
+    /// Phase it was built for.
+    pub fn phase(&self) -> Phase {
+        self.cx.phase
+    }
+
+    /// What looked wrong but works, said by the layers when the net was built.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Index of the blob of a name; an error with the nearest name.
+    pub fn blob(&self, name: &str) -> Result<usize> {
+        self.blobs.iter().position(|b| b.name == name).ok_or_else(|| {
+            Error::new(Kind::UnknownName, format!("the net has no blob \"{name}\""))
+                .suggest_nearest(name, self.blobs.iter().map(|b| b.name.as_str()))
+        })
+    }
+
+    /// Indices of the blobs that nobody reads: the net's outputs.
+    pub fn outputs(&self) -> Vec<usize> {
+        let read = |b: usize| {
+            // An in-place layer reads and makes the same blob.
+            self.nodes.iter().any(|n| n.bottom.contains(&b) && !n.top.contains(&b))
+        };
+        (0..self.blobs.len()).filter(|&b| !read(b)).collect()
+    }
+
+    /// Indices of the tops of `Input` layers.
+    pub fn inputs(&self) -> Vec<usize> {
+        let inputs = self.nodes.iter().filter(|n| n.param.r#type() == "Input");
+        inputs.flat_map(|n| n.top.iter().copied()).collect()
+    }
+
+    /// Values of a blob.
+    pub fn data(&self, blob: usize) -> &[T] {
+        self.store.get(self.blobs[blob].data).host()
+    }
+
+    /// Values of a blob, for writing.
+    pub fn data_mut(&mut self, blob: usize) -> &mut [T] {
+        self.store.get_mut(self.blobs[blob].data).host_mut()
+    }
+
+    /// Gradient of a blob; empty where backward never computes one.
+    pub fn diff(&self, blob: usize) -> &[T] {
+        self.store.get(self.blobs[blob].diff).host()
+    }
+
+    /// Gradient of a blob, for writing: the diff of an output, before [`Net::backward`].
+    pub fn diff_mut(&mut self, blob: usize) -> &mut [T] {
+        self.store.get_mut(self.blobs[blob].diff).host_mut()
+    }
+
+    /// Values of a blob as an array of its shape.
+    pub fn view(&self, name: &str) -> Result<ArrayViewD<'_, T>> {
+        let blob = self.blob(name)?;
+        ArrayViewD::from_shape(IxDyn(&self.blobs[blob].shape), self.data(blob)).map_err(shape_error)
+    }
+
+    /// Values of a blob as an array of its shape, for writing.
+    pub fn view_mut(&mut self, name: &str) -> Result<ArrayViewMutD<'_, T>> {
+        let blob = self.blob(name)?;
+        let shape = self.blobs[blob].shape.clone();
+        ArrayViewMutD::from_shape(IxDyn(&shape), self.data_mut(blob)).map_err(shape_error)
+    }
+
+    /// Gives an input another shape, for a batch of another size. Call [`Net::reshape`] after the last one.
+    pub fn set_input_shape(&mut self, blob: usize, shape: Shape) -> Result<()> {
+        let blob = &mut self.blobs[blob];
+        let count = shape.count();
+        blob.shape = shape;
+        for id in [blob.data, blob.diff] {
+            self.store.get_mut(id).resize(count);
+        }
+        Ok(())
+    }
+
+    /// Bytes that its blobs hold in host memory.
+    pub fn bytes(&self) -> usize {
+        self.store.bytes()
+    }
+
+    /// Whether the next passes describe themselves (`debug_info`).
+    pub fn set_debug_info(&mut self, on: bool) {
+        self.debug = if on { Some(self.take_debug()) } else { None };
+    }
+
+    /// What the last passes said of themselves, if the net has `debug_info`.
+    pub fn take_debug(&mut self) -> Vec<String> {
+        self.debug.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn describe_forward(&mut self, i: usize, weights: &Weights<T>) {
+        let node = &self.nodes[i];
+        let mut lines = Vec::new();
+        for &t in &node.top {
+            let (name, mean) = (&self.blobs[t].name, mean_abs(self.data(t)));
+            lines.push(format!("    [Forward] Layer {}, top blob {name} data: {mean}", node.name));
+        }
+        for (k, &p) in node.params.iter().enumerate() {
+            let mean = mean_abs(weights.get(p).data.host());
+            lines.push(format!("    [Forward] Layer {}, param blob {k} data: {mean}", node.name));
+        }
+        self.debug.get_or_insert_default().extend(lines);
+    }
+
+    fn describe_backward(&mut self, i: usize, weights: &Weights<T>) {
+        let node = &self.nodes[i];
+        let mut lines = Vec::new();
+        for (&b, _) in node.bottom.iter().zip(&node.propagate).filter(|(_, p)| **p) {
+            let (name, mean) = (&self.blobs[b].name, mean_abs(self.diff(b)));
+            lines.push(format!("    [Backward] Layer {}, bottom blob {name} diff: {mean}", node.name));
+        }
+        for (k, &p) in node.params.iter().enumerate().filter(|(k, _)| node.learned[*k]) {
+            let mean = mean_abs(weights.get(p).diff.host());
+            lines.push(format!("    [Backward] Layer {}, param blob {k} diff: {mean}", node.name));
+        }
+        self.debug.get_or_insert_default().extend(lines);
+    }
+}
+
+/// Mean absolute value, printed as C++ streams do.
+fn mean_abs<T: Real>(values: &[T]) -> f64 {
+    values.iter().map(|v| v.as_f64().abs()).sum::<f64>() / values.len().max(1) as f64
+}
+
+fn shape_error(error: ndarray::ShapeError) -> Error {
+    Error::new(Kind::Shape, format!("the blob cannot be viewed as an array: {error}"))
+}
