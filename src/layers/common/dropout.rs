@@ -60,7 +60,9 @@ impl<T: Real> Dropout<T> {
             |at, to| {
                 let pairs = to.iter_mut().zip(&kept[at..]);
                 match from {
-                    None => pairs.for_each(|(to, &kept)| *to = if kept == 1 { *to * scale } else { T::zero() }),
+                    None => {
+                        pairs.for_each(|(to, &kept)| *to = if kept == 1 { *to * scale } else { T::zero() })
+                    }
                     Some(from) => pairs.zip(&from[at..]).for_each(|((to, &kept), &from)| {
                         *to = if kept == 1 { from * scale } else { T::zero() };
                     }),

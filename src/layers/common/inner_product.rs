@@ -119,7 +119,9 @@ mod tests {
     use crate::testing::{Bench, assert_close, refusal};
 
     fn layer(param: &str) -> String {
-        format!("layer {{ name: 'i' type: 'InnerProduct' bottom: 'x' top: 'y' inner_product_param {{ {param} }} }}")
+        format!(
+            "layer {{ name: 'i' type: 'InnerProduct' bottom: 'x' top: 'y' inner_product_param {{ {param} }} }}"
+        )
     }
 
     #[test]
@@ -159,7 +161,9 @@ mod tests {
     #[test]
     fn bad_parameters_are_refused() {
         let x: (&str, &[usize], &[f64]) = ("x", &[2], &[0.0; 2]);
-        for (param, field) in [("", "num_output"), ("num_output: 2", "axis"), ("num_output: 2 axis: -2", "axis")] {
+        for (param, field) in
+            [("", "num_output"), ("num_output: 2", "axis"), ("num_output: 2 axis: -2", "axis")]
+        {
             let e = refusal(&layer(param), &[x]);
             assert_eq!(e.field(), Some(format!("inner_product_param.{field}").as_str()), "{e}");
         }

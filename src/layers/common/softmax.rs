@@ -174,7 +174,9 @@ mod tests {
     use crate::testing::{Bench, assert_close, refusal};
 
     fn layer(axis: i32, top: &str) -> String {
-        format!("layer {{ name: 's' type: 'Softmax' bottom: 'x' top: '{top}' softmax_param {{ axis: {axis} }} }}")
+        format!(
+            "layer {{ name: 's' type: 'Softmax' bottom: 'x' top: '{top}' softmax_param {{ axis: {axis} }} }}"
+        )
     }
 
     #[test]

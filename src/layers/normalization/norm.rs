@@ -215,7 +215,8 @@ mod tests {
     fn known_values_with_and_without_places_apart_and_in_place() {
         let d = 5.0 + E;
         for top in ["y", "x"] {
-            for (dims, x) in [(&[2usize, 2][..], [3.0, 4.0, -4.0, 3.0]), (&[1, 2, 2], [3.0, -4.0, 4.0, 3.0])] {
+            for (dims, x) in [(&[2usize, 2][..], [3.0, 4.0, -4.0, 3.0]), (&[1, 2, 2], [3.0, -4.0, 4.0, 3.0])]
+            {
                 let order = |v: [f64; 4]| if dims.len() == 2 { v } else { [v[0], v[2], v[1], v[3]] };
                 let mut b = Bench::<f64>::new(&layer(top), &[("x", dims, &x)]).unwrap();
                 b.forward();

@@ -243,12 +243,14 @@ mod tests {
     #[test]
     fn bad_parameters_are_refused() {
         let x: (&str, &[usize], &[f64]) = ("x", &[2, 3], &X);
-        for (param, field) in [("num_axes: -2", "num_axes"), ("num_axes: 2", "num_axes"), ("axis: 2", "axis")] {
+        for (param, field) in [("num_axes: -2", "num_axes"), ("num_axes: 2", "num_axes"), ("axis: 2", "axis")]
+        {
             let e = refusal(&layer(param, "bottom: 'x'", "y"), &[x]);
             assert_eq!(e.field(), Some(format!("scale_param.{field}").as_str()), "{e}");
         }
         for f in [&[2][..], &[3, 2]] {
-            let e = refusal(&layer("", "bottom: 'x' bottom: 'f'", "y"), &[x, ("f", f, &X[..f.iter().product()])]);
+            let e =
+                refusal(&layer("", "bottom: 'x' bottom: 'f'", "y"), &[x, ("f", f, &X[..f.iter().product()])]);
             assert_eq!(e.field(), Some("bottom[1]"), "{e}");
         }
     }

@@ -79,9 +79,12 @@ impl<T: Real> Layer<T> for Convolution {
     fn reshape(&mut self, bottom: &[&Shape], setup: &mut Setup<T>) -> Result<Vec<Shape>> {
         let x = bottom[0];
         if let Some(i) = bottom.iter().position(|b| *b != x) {
-            return Err(Error::new(Kind::Shape, "all bottoms share the filters, so they must have one shape")
-                .expected(format!("bottom {i} as bottom 0: {x}"))
-                .found(bottom[i]));
+            return Err(Error::new(
+                Kind::Shape,
+                "all bottoms share the filters, so they must have one shape",
+            )
+            .expected(format!("bottom {i} as bottom 0: {x}"))
+            .found(bottom[i]));
         }
         let axis = x.axis(self.param.axis()).map_err(|e| e.in_field("convolution_param.axis"))?;
         let (channels, group) = (x[axis], self.param.group() as usize);
@@ -152,7 +155,9 @@ mod tests {
     use crate::testing::{Bench, assert_close, refusal};
 
     fn layer(param: &str) -> String {
-        format!("layer {{ name: 'c' type: 'Convolution' bottom: 'x' top: 'y' convolution_param {{ {param} }} }}")
+        format!(
+            "layer {{ name: 'c' type: 'Convolution' bottom: 'x' top: 'y' convolution_param {{ {param} }} }}"
+        )
     }
 
     #[test]
@@ -179,7 +184,8 @@ mod tests {
             let b = Bench::<f32>::new(&layer(param), &[("x", x, &zeros[..n])]).unwrap();
             (b.shape("y").to_vec(), b.weights.get(b.weights.find("c", 0).unwrap()).shape.to_vec())
         };
-        let param = "num_output: 4 group: 2 kernel_size: 3 kernel_size: 1 stride: 2 stride: 1 pad_h: 1 pad_w: 2";
+        let param =
+            "num_output: 4 group: 2 kernel_size: 3 kernel_size: 1 stride: 2 stride: 1 pad_h: 1 pad_w: 2";
         assert_eq!(shape(param, &[2, 4, 7, 5]), (vec![2, 4, 4, 9], vec![4, 2, 3, 1]));
         let param = "num_output: 2 kernel_size: 2 dilation: 2";
         assert_eq!(shape(param, &[1, 3, 4, 4, 5]), (vec![1, 2, 2, 2, 3], vec![2, 3, 2, 2, 2]));
@@ -203,7 +209,8 @@ mod tests {
         }
         let e = refusal(&layer("num_output: 2 kernel_size: 5"), &[x]);
         assert!(e.message().contains("kernel"), "{e}");
-        let two = layer("num_output: 2 kernel_size: 1").replace("bottom: 'x'", "bottom: 'x' bottom: 'z' top: 'v'");
+        let two =
+            layer("num_output: 2 kernel_size: 1").replace("bottom: 'x'", "bottom: 'x' bottom: 'z' top: 'v'");
         let e = refusal(&two, &[x, ("z", &[1, 3, 4, 5], &[0.0; 60])]);
         assert!(e.message().contains("one shape"), "{e}");
     }

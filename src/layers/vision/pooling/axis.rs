@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn windows_as_caffe_counts_them() {
-        let n = |input, kernel, stride, pad, round| Axis::new(input, kernel, stride, pad, round).unwrap().output;
+        let n =
+            |input, kernel, stride, pad, round| Axis::new(input, kernel, stride, pad, round).unwrap().output;
         assert_eq!(n(24, 2, 2, 0, RoundMode::Ceil), 12);
         assert_eq!(n(112, 3, 2, 0, RoundMode::Ceil), 56);
         assert_eq!(n(112, 3, 2, 0, RoundMode::Floor), 55);

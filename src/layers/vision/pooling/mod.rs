@@ -65,7 +65,9 @@ fn check(p: &PoolingParameter) -> Result<()> {
                 .expected(format!("{field}, or one for height and one for width, not both")));
         }
         if h.is_some() != w.is_some() {
-            return Err(bad(field, "only one of height and width is given").expected(format!("both, or {field}")));
+            return Err(
+                bad(field, "only one of height and width is given").expected(format!("both, or {field}"))
+            );
         }
     }
     let given = p.kernel_size.or(p.kernel_h).is_some();

@@ -34,7 +34,8 @@ fn largest_values_and_where_they_were() {
 fn every_stride_and_pad_agrees_with_the_definition() {
     let (h, w) = (7usize, 9usize);
     let x: Vec<f64> = (0..2 * h * w).map(|i| ((i * 37 + 11) % 101) as f64 - 50.0).collect();
-    for (k, s, p) in [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (4, 3, 2), (5, 1, 2), (2, 1, 0), (7, 7, 0)] {
+    for (k, s, p) in [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (4, 3, 2), (5, 1, 2), (2, 1, 0), (7, 7, 0)]
+    {
         let n = |size: usize| {
             let n = (size + 2 * p - k).div_ceil(s) + 1;
             if p > 0 && (n - 1) * s >= size + p { n - 1 } else { n }
@@ -61,7 +62,8 @@ fn every_stride_and_pad_agrees_with_the_definition() {
 #[test]
 fn means_count_the_pad() {
     let x = [1.0, 2.0, 3.0, 4.0];
-    let (y, dx) = run("pool: AVE kernel_size: 2 stride: 2 pad: 1", &x, &[1, 1, 2, 2], &[4.0, 8.0, 12.0, 16.0]);
+    let (y, dx) =
+        run("pool: AVE kernel_size: 2 stride: 2 pad: 1", &x, &[1, 1, 2, 2], &[4.0, 8.0, 12.0, 16.0]);
     assert_close(&y, &[0.25, 0.5, 0.75, 1.0], 1e-12);
     assert_close(&dx, &[1.0, 2.0, 3.0, 4.0], 1e-12);
     let (y, dx) = run("pool: AVE global_pooling: true", &x, &[1, 1, 2, 2], &[4.0]);
