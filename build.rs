@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["caffe.proto"], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("caffe.bin"), descriptors.encode_to_vec())?;
-    prost_build::Config::new().compile_fds(descriptors)?;
+    // Each type knows its name in the schema, by which its descriptor is found.
+    prost_build::Config::new().enable_type_names().compile_fds(descriptors)?;
     Ok(())
 }

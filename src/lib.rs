@@ -5,13 +5,16 @@
 #![warn(missing_docs)]
 
 pub mod blob;
+pub mod data;
 pub mod device;
 pub mod error;
 pub mod layers;
 pub mod math;
 pub mod net;
 pub mod proto;
+pub mod solver;
 #[cfg(test)]
 mod testing;
+pub mod tools;
 
 pub use error::{Error, Result};

@@ -5,6 +5,8 @@
 pub mod activation;
 pub mod common;
 pub mod data;
+pub mod loss;
+pub mod metric;
 pub mod normalization;
 pub mod registry;
 pub mod utility;

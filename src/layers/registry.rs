@@ -35,12 +35,21 @@ const fn row(
 
 /// The layers of Cortado itself, by name.
 pub const LAYERS: &[Row] = &[
+    row("Accuracy", "metric", "share of right answers", metric::accuracy::new, metric::accuracy::new),
     row(
         "BatchNorm",
         "normalization",
         "mean 0 and variance 1 over the batch",
         normalization::batch_norm::new,
         normalization::batch_norm::new,
+    ),
+    row("Concat", "utility", "blobs joined along an axis", utility::concat::new, utility::concat::new),
+    row(
+        "ContrastiveLoss",
+        "loss",
+        "distances of similar and dissimilar pairs",
+        loss::contrastive_loss::new,
+        loss::contrastive_loss::new,
     ),
     row("Convolution", "vision", "filters over windows", vision::convolution::new, vision::convolution::new),
     row(
@@ -50,7 +59,16 @@ pub const LAYERS: &[Row] = &[
         common::dropout::new,
         common::dropout::new,
     ),
+    row("DummyData", "data", "blobs filled by fillers", data::dummy_data::new, data::dummy_data::new),
     row("Eltwise", "common", "sum, product or maximum of blobs", common::eltwise::new, common::eltwise::new),
+    row(
+        "EuclideanLoss",
+        "loss",
+        "sum of squared differences",
+        loss::euclidean_loss::new,
+        loss::euclidean_loss::new,
+    ),
+    row("Flatten", "utility", "several axes made one", utility::flatten::new, utility::flatten::new),
     row("InnerProduct", "common", "fully connected", common::inner_product::new, common::inner_product::new),
     row("Input", "data", "blobs that the user fills", data::input::new, data::input::new),
     row("LRN", "vision", "divides by the strength of the neighbourhood", vision::lrn::new, vision::lrn::new),
@@ -69,7 +87,21 @@ pub const LAYERS: &[Row] = &[
         vision::pooling::new,
     ),
     row("Power", "activation", "(shift + scale x)^power", activation::power::new, activation::power::new),
+    row(
+        "RankHardLoss",
+        "loss",
+        "ranking of pairs against hard negatives",
+        loss::rank_hard_loss::new,
+        loss::rank_hard_loss::new,
+    ),
     row("ReLU", "activation", "max(0, x), or leaky", activation::relu::new, activation::relu::new),
+    row(
+        "Reshape",
+        "utility",
+        "the same values in another shape",
+        utility::reshape::new,
+        utility::reshape::new,
+    ),
     row(
         "Scale",
         "normalization",
@@ -78,7 +110,16 @@ pub const LAYERS: &[Row] = &[
         normalization::scale::new,
     ),
     row("Sigmoid", "activation", "1 / (1 + exp(-x))", activation::sigmoid::new, activation::sigmoid::new),
+    row("Silence", "utility", "an end for unwanted blobs", utility::silence::new, utility::silence::new),
+    row("Slice", "utility", "a blob cut along an axis", utility::slice::new, utility::slice::new),
     row("Softmax", "common", "probabilities along an axis", common::softmax::new, common::softmax::new),
+    row(
+        "SoftmaxWithLoss",
+        "loss",
+        "cross-entropy of a softmax",
+        loss::softmax_with_loss::new,
+        loss::softmax_with_loss::new,
+    ),
     row("Split", "utility", "one blob for several readers", utility::split::new, utility::split::new),
     row("TanH", "activation", "hyperbolic tangent", activation::tanh::new, activation::tanh::new),
 ];

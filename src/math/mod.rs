@@ -1,4 +1,6 @@
 //! Floor 2: the arithmetic of the layers.
+//!
+//! Everything here runs in whatever rayon pool is current and gives the same bits for any number of threads.
 
 mod convolution;
 pub mod filler;
@@ -6,7 +8,9 @@ mod gemm;
 pub mod parallel;
 pub mod random;
 mod real;
+mod scratch;
 mod simd;
+pub mod softmax;
 pub mod vector;
 
 pub use convolution::{Convolution, Geometry};
@@ -14,3 +18,4 @@ pub use filler::fill;
 pub use gemm::{Transpose, gemm};
 pub use random::{Purpose, Stream};
 pub use real::Real;
+pub use simd::{Isa, Kernels, vectorised};

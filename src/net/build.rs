@@ -14,7 +14,7 @@ pub struct Node<T: Real> {
     /// Name in the prototxt.
     pub name: String,
     /// Which of the layers of that name in the prototxt.
-    pub(super) nth: usize,
+    pub nth: usize,
     /// The message it was made from.
     pub param: LayerParameter,
     /// The layer itself.
@@ -26,7 +26,7 @@ pub struct Node<T: Real> {
     /// Its parameters.
     pub params: Vec<ParamId>,
     /// Their shapes as the layer sees them.
-    param_shapes: Vec<Shape>,
+    pub(super) param_shapes: Vec<Shape>,
     /// Which of its parameters want a gradient.
     pub(super) learned: Vec<bool>,
     /// Which of its bottoms want a gradient.
@@ -165,6 +165,7 @@ impl<T: Real> Builder<'_, T> {
         let top = self.wire(net, &param, layer.as_ref(), &bottom, tops)?;
         let param_shapes = created.iter().map(|p| p.shape.clone()).collect();
         let claimed = self.params.claim(&param, created, self.weights)?;
+        param.blobs.clear(); // their values are in the weights now
         let loss_weight = loss_weights(&param, layer.as_ref())?;
         net.nodes.push(Node {
             name: param.name().to_string(),

@@ -7,7 +7,11 @@ mod insert_splits;
 mod liveness;
 mod params;
 mod run;
+#[cfg(test)]
+mod tests;
+pub mod weights;
 
 pub use build::{Net, Node};
 pub use filter::filter;
 pub use insert_splits::insert_splits;
+pub use weights::{LoadReport, Misfit, load_weights};

@@ -25,12 +25,12 @@ impl Registrar {
         Registrar { shared: HashMap::new(), claimed: HashSet::new() }
     }
 
-    /// Ids of the parameters that a layer asked for. Those which `weights` has already, from another net or under a
+    /// Ids of the parameters that a layer asked for, with the values that its own `blobs` give. Those which `weights` has already, from another net or under a
     /// shared name, are taken from there; the others are added.
     pub(super) fn claim<T: Real>(
         &mut self,
         layer: &LayerParameter,
-        asked: Vec<Param<T>>,
+        mut asked: Vec<Param<T>>,
         weights: &mut Weights<T>,
     ) -> Result<Vec<ParamId>> {
         if layer.param.len() > asked.len() {
@@ -39,6 +39,7 @@ impl Registrar {
                 .found(layer.param.len())
                 .in_field(&format!("param[{}]", asked.len())));
         }
+        super::weights::take_own(layer, &mut asked)?;
         let default = ParamSpec::default();
         let mut ids = Vec::with_capacity(asked.len());
         for (i, mut param) in asked.into_iter().enumerate() {

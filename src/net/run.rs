@@ -209,6 +209,11 @@ impl<T: Real> Net<T> {
         self.store.bytes()
     }
 
+    /// Whether the next passes describe themselves (`debug_info`).
+    pub fn set_debug_info(&mut self, on: bool) {
+        self.debug = if on { Some(self.take_debug()) } else { None };
+    }
+
     /// What the last passes said of themselves, if the net has `debug_info`.
     pub fn take_debug(&mut self) -> Vec<String> {
         self.debug.as_mut().map(std::mem::take).unwrap_or_default()

@@ -1,4 +1,18 @@
 //! Floor 0: the messages of Caffe's schema, prototxt text, binary files, and upgrades of old formats.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`caffe`] | the messages, generated from `proto/caffe.proto` |
+//! | [`schema`] | their descriptors: names, types, defaults |
+//! | [`text`] | reading prototxt; mistakes come with line, column and the nearest valid name |
+//! | [`source`] | where in the text a layer or field stands |
+//! | [`print`](mod@print) | writing prototxt as protobuf does |
+//! | [`upgrade`] | V0 and V1 nets, old data, input and BatchNorm fields, `solver_type` |
+//! | [`net`] | nets and solvers as files: text with upgrades, binary with upgrades |
+//! | [`weights`] | layer names, types and blobs of a `.caffemodel` |
+//! | [`blob`] | shapes and values of a `BlobProto` |
+//! | [`binary`] | `.solverstate`, mean files, `Datum` |
+//! | [`file`](mod@file) | whole files, written atomically |
 
 /// Messages generated from `proto/caffe.proto`.
 #[allow(missing_docs, clippy::all, rustdoc::all)]
@@ -6,22 +20,27 @@ pub mod caffe {
     include!(concat!(env!("OUT_DIR"), "/caffe.rs"));
 }
 
-/// Stand-in until the reader lands.
-#[allow(missing_docs)]
-pub struct Parsed<M> {
-    pub message: M,
-}
+pub mod binary;
+pub mod blob;
+pub mod file;
+pub mod net;
+pub mod print;
+pub mod schema;
+pub mod source;
+pub mod text;
+pub mod upgrade;
+pub mod weights;
 
-/// Stand-in until the reader lands.
-pub fn parse_net(text: &str, file: &str) -> crate::Result<Parsed<caffe::NetParameter>> {
-    use prost::Message;
-    use prost_reflect::{DescriptorPool, DynamicMessage};
-    let bad = |e: &dyn std::fmt::Display| {
-        crate::Error::new(crate::error::Kind::Syntax, e.to_string()).in_file(file)
-    };
-    let bytes: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/caffe.bin"));
-    let pool = DescriptorPool::decode(bytes).map_err(|e| bad(&e))?;
-    let kind = pool.get_message_by_name("caffe.NetParameter").ok_or_else(|| bad(&"no schema"))?;
-    let m = DynamicMessage::parse_text_format(kind, text).map_err(|e| bad(&e))?;
-    Ok(Parsed { message: caffe::NetParameter::decode(&*m.encode_to_vec()).map_err(|e| bad(&e))? })
-}
+mod hint;
+mod number;
+mod scan;
+mod value;
+mod wire;
+
+pub use file::write_atomic;
+pub use net::{encode_net, parse_net, parse_solver, read_net, read_net_binary, read_solver, write_net};
+pub use print::print;
+pub use source::Source;
+pub use text::Parsed;
+pub use upgrade::{upgrade_net, upgrade_solver};
+pub use weights::{LayerBlobs, WeightsFile, read_weights};

@@ -1,0 +1,255 @@
+//! Convolutions of any number of spatial axes, forward and backward, as matrix products whose operands are packed
+//! straight from the images.
+//!
+//! With W of `num_output/groups` × K (K = channels/groups · taps), windows X of K × pixels and dY of
+//! `num_output/groups` × pixels, per group: `Y = W·X + bias`, `dW += dY·Xᵀ`, `dX = Wᵀ·dY` put back in place.
+
+mod data;
+mod depthwise;
+mod geometry;
+mod operands;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+pub use geometry::Geometry;
+
+use super::Real;
+use super::gemm::pack::Matrix;
+use super::gemm::product::{Output, Product};
+use super::parallel::{for_each_chunk, sum_of};
+use super::scratch::scratch;
+use super::simd::{self, Isa};
+use crate::error::Result;
+use data::DataForm;
+use operands::ChannelRows;
+use windows::{Columns, Rows, Windows};
+
+/// Multiply-adds that are worth a thread.
+const GRAIN: usize = 1 << 18;
+/// Partial sums of a weight gradient at most.
+const PARTS: usize = 32;
+
+/// The plan of a convolution: everything that can be settled when only sizes are known.
+///
+/// Bottoms are `batch × channels × input…`, tops `batch × num_output × output…`, weights
+/// `num_output × channels/groups × kernel…`, all dense. The methods give the same bits for any number of threads and
+/// allocate nothing once each thread has its scratch memory.
+///
+/// # Panics
+/// Every method panics if a slice is too short, which is a mistake of the layer and not of a user's input.
+#[derive(Debug)]
+pub struct Convolution {
+    geometry: Geometry,
+    output: Vec<usize>,
+    windows: Windows,
+    data: DataForm,
+    isa: Isa,
+}
+
+impl Convolution {
+    /// Plans a convolution.
+    ///
+    /// # Errors
+    /// As [`Geometry::output`].
+    pub fn new(geometry: &Geometry) -> Result<Self> {
+        Convolution::on(Isa::detect(), geometry)
+    }
+
+    /// [`Convolution::new`] on a given instruction set.
+    pub(crate) fn on(isa: Isa, geometry: &Geometry) -> Result<Self> {
+        let g = geometry;
+        let output = g.output()?;
+        let windows = Windows::new(g.channels, &g.input, &output, &g.kernel, &g.pad, &g.stride, &g.dilation);
+        let data = DataForm::choose(g, &output, &windows);
+        Ok(Convolution { geometry: g.clone(), output, windows, data, isa })
+    }
+
+    /// The sizes it was planned for.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Spatial sizes of the output.
+    pub fn output(&self) -> &[usize] {
+        &self.output
+    }
+
+    /// Multiply-adds of a forward pass, without those of the bias.
+    pub fn multiply_adds(&self) -> usize {
+        self.geometry.batch * self.geometry.num_output * self.windows.pixels * self.depth()
+    }
+
+    /// `y = w * x + bias`.
+    pub fn forward<T: Real>(&self, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
+        let g = &self.geometry;
+        let (x, w, y) = (&x[..self.bottom_len()], &w[..self.weights_len()], &mut y[..self.top_len()]);
+        if self.is_depthwise() {
+            return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, bias, y);
+        }
+        let (outputs, depth, pixels) = (g.num_output / g.groups, self.depth(), self.windows.pixels);
+        for group in 0..g.groups {
+            let columns = g.batch * pixels;
+            let from = group * outputs;
+            let a = Matrix {
+                data: &w[from * depth..][..outputs * depth],
+                lane_step: depth,
+                k_step: 1,
+                scale: T::one(),
+            };
+            let b = Columns { windows: &self.windows, x: self.group_of(x, group) };
+            let product = Product {
+                kernels: simd::kernels(self.isa),
+                m: outputs,
+                n: columns,
+                k: depth,
+                k_unit: self.windows.taps.len(),
+                k_image: depth,
+                a: &a,
+                b: &b,
+                beta: T::zero(),
+                bias: bias.map(|bias| &bias[from..from + outputs]),
+            };
+            let y = y.get_mut(from * pixels..).unwrap_or_default();
+            product.run(&Output::images(y, outputs, columns, pixels, pixels, g.num_output * pixels));
+        }
+    }
+
+    /// `dx = wᵀ * dy`; what `dx` held is overwritten.
+    pub fn backward_data<T: Real>(&self, w: &[T], dy: &[T], dx: &mut [T]) {
+        let (w, dy) = (&w[..self.weights_len()], &dy[..self.top_len()]);
+        let dx = &mut dx[..self.bottom_len()];
+        if self.is_depthwise() {
+            let each = self.geometry.num_output / self.geometry.channels;
+            return depthwise::backward_data(&self.windows, each, w, dy, dx);
+        }
+        data::backward(self, w, dy, dx);
+    }
+
+    /// `dw += dy * x`.
+    pub fn backward_weights<T: Real>(&self, x: &[T], dy: &[T], dw: &mut [T]) {
+        let g = &self.geometry;
+        let (x, dy) = (&x[..self.bottom_len()], &dy[..self.top_len()]);
+        let dw = &mut dw[..self.weights_len()];
+        if self.is_depthwise() {
+            return depthwise::backward_weights(&self.windows, g.num_output / g.channels, x, dy, dw);
+        }
+        let (outputs, depth) = (g.num_output / g.groups, self.depth());
+        let size = outputs * depth;
+        for group in 0..g.groups {
+            let dw = &mut dw[group * size..][..size];
+            let dy = &dy.get(group * outputs * self.windows.pixels..).unwrap_or_default();
+            let x = self.group_of(x, group);
+            let parts = self.parts();
+            if parts == 1 {
+                self.part_of_weights(0..g.batch, x, dy, T::one(), dw);
+                continue;
+            }
+            // Sums over blocks of samples, each on its own, then added in order.
+            let each = g.batch.div_ceil(parts);
+            scratch(g.batch.div_ceil(each) * size, |sums: &mut [T]| {
+                for_each_chunk(sums, size, |offset, sum| {
+                    let first = offset / size * each;
+                    self.part_of_weights(first..(first + each).min(g.batch), x, dy, T::zero(), sum);
+                });
+                let sums = &*sums;
+                for_each_chunk(
+                    dw,
+                    1 << 12,
+                    #[inline(always)]
+                    |offset, dw| {
+                        for sum in sums.chunks_exact(size) {
+                            dw.iter_mut().zip(&sum[offset..]).for_each(|(dw, &sum)| *dw += sum);
+                        }
+                    },
+                );
+            });
+        }
+    }
+
+    /// `db += Σ dy` over samples and pixels.
+    pub fn backward_bias<T: Real>(&self, dy: &[T], db: &mut [T]) {
+        let (outputs, pixels) = (self.geometry.num_output, self.windows.pixels);
+        let dy = &dy[..self.top_len()];
+        let grain = ((1 << 15) / (self.geometry.batch * pixels).max(1)).max(1);
+        for_each_chunk(
+            &mut db[..outputs],
+            grain,
+            #[inline(always)]
+            |first, db| {
+                for (i, db) in db.iter_mut().enumerate() {
+                    let planes = dy.chunks_exact(pixels).skip(first + i).step_by(outputs);
+                    *db += T::from_f64(planes.map(|plane| sum_of(plane, |x| x.as_f64())).sum());
+                }
+            },
+        );
+    }
+
+    /// The sum over some samples.
+    fn part_of_weights<T: Real>(
+        &self,
+        samples: std::ops::Range<usize>,
+        x: &[T],
+        dy: &[T],
+        beta: T,
+        dw: &mut [T],
+    ) {
+        let (g, pixels) = (&self.geometry, self.windows.pixels);
+        let (outputs, depth) = (g.num_output / g.groups, self.depth());
+        let image = g.num_output * pixels;
+        let a = ChannelRows { data: dy.get(samples.start * image..).unwrap_or_default(), image, pixels };
+        let x = x.get(samples.start * g.channels * self.windows.plane()..).unwrap_or_default();
+        let b = Rows { windows: &self.windows, x };
+        let product = Product {
+            kernels: simd::kernels(self.isa),
+            m: outputs,
+            n: depth,
+            k: samples.len() * pixels,
+            k_unit: pixels,
+            k_image: pixels,
+            a: &a,
+            b: &b,
+            beta,
+            bias: None,
+        };
+        product.run(&Output::matrix(dw, outputs, depth));
+    }
+
+    /// In how many parts a weight gradient is summed: one if its columns give work enough for many threads.
+    fn parts(&self) -> usize {
+        let g = &self.geometry;
+        let columns = self.depth().div_ceil(64);
+        if columns >= 8 {
+            return 1;
+        }
+        let work = self.multiply_adds() / g.groups / GRAIN;
+        g.batch.min(PARTS / columns).min(work).max(1)
+    }
+
+    fn is_depthwise(&self) -> bool {
+        self.geometry.groups == self.geometry.channels && self.geometry.groups > 1
+    }
+
+    /// Length of the sums of a forward pass.
+    fn depth(&self) -> usize {
+        self.geometry.channels / self.geometry.groups * self.windows.taps.len()
+    }
+
+    fn bottom_len(&self) -> usize {
+        self.geometry.batch * self.geometry.channels * self.windows.plane()
+    }
+
+    fn top_len(&self) -> usize {
+        self.geometry.batch * self.geometry.num_output * self.windows.pixels
+    }
+
+    fn weights_len(&self) -> usize {
+        self.geometry.num_output * self.depth()
+    }
+
+    /// The bottom from the first channel of a group on.
+    fn group_of<'a, T>(&self, x: &'a [T], group: usize) -> &'a [T] {
+        let channels = self.geometry.channels / self.geometry.groups;
+        x.get(group * channels * self.windows.plane()..).unwrap_or_default()
+    }
+}

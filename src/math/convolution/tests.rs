@@ -1,0 +1,222 @@
+use super::*;
+use crate::error::Kind;
+use crate::math::gemm::tests::{assert_near, assert_same_for_any_pool, isas, noise};
+
+/// A geometry with the same number on each of `axes` axes.
+#[allow(clippy::too_many_arguments)]
+fn square(
+    batch: usize,
+    groups: usize,
+    channels: usize,
+    num_output: usize,
+    input: &[usize],
+    kernel: usize,
+    pad: usize,
+    stride: usize,
+    dilation: usize,
+) -> Geometry {
+    let all = |x: usize| vec![x; input.len()];
+    Geometry {
+        batch,
+        groups,
+        channels,
+        num_output,
+        input: input.to_vec(),
+        kernel: all(kernel),
+        pad: all(pad),
+        stride: all(stride),
+        dilation: all(dilation),
+    }
+}
+
+/// Calls `f(y, x, w)` with the index of every product of the definition.
+fn each_product(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
+    let output = g.output().expect("a valid geometry");
+    let count = |n: &[usize]| n.iter().product::<usize>();
+    let coordinates = |mut index: usize, sizes: &[usize]| {
+        let mut all = vec![0; sizes.len()];
+        for (c, &n) in all.iter_mut().zip(sizes).rev() {
+            (*c, index) = (index % n, index / n);
+        }
+        all
+    };
+    let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
+    for sample in 0..g.batch {
+        for output_channel in 0..g.num_output {
+            for pixel in 0..count(&output) {
+                let at = coordinates(pixel, &output);
+                for channel in 0..channels {
+                    for tap in 0..count(&g.kernel) {
+                        let tap_at = coordinates(tap, &g.kernel);
+                        let mut position = Some(0);
+                        for i in 0..at.len() {
+                            let x = (at[i] * g.stride[i] + tap_at[i] * g.dilation[i]).checked_sub(g.pad[i]);
+                            let x = x.filter(|&x| x < g.input[i]);
+                            position = position.zip(x).map(|(p, x)| p * g.input[i] + x);
+                        }
+                        let Some(position) = position else { continue };
+                        let from = output_channel / outputs * channels + channel;
+                        f(
+                            (sample * g.num_output + output_channel) * count(&output) + pixel,
+                            (sample * g.channels + from) * count(&g.input) + position,
+                            (output_channel * channels + channel) * count(&g.kernel) + tap,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check<T: Real>(isa: Isa, g: &Geometry) {
+    let plan = Convolution::on(isa, g).expect("a valid geometry");
+    let what = |pass: &str| format!("{isa:?} {} {pass} {g:?}", T::NAME);
+    let x = noise::<T>(plan.bottom_len(), 1);
+    let w = noise::<T>(plan.weights_len(), 2);
+    let b = noise::<T>(g.num_output, 3);
+    let dy = noise::<T>(plan.top_len(), 4);
+    let wide = |v: &[T]| v.iter().map(|&x| x.as_f64()).collect::<Vec<f64>>();
+    let (x64, w64, dy64) = (wide(&x), wide(&w), wide(&dy));
+    let pixels: usize = plan.output().iter().product();
+    let mut want = vec![0.0; dy.len()];
+    let (mut want_dx, mut want_dw) = (vec![0.0; x.len()], vec![0.25; w.len()]);
+    each_product(g, |y, i, j| {
+        want[y] += x64[i] * w64[j];
+        want_dx[i] += dy64[y] * w64[j];
+        want_dw[j] += dy64[y] * x64[i];
+    });
+    let narrow = |v: &[f64]| v.iter().map(|&x| T::from_f64(x)).collect::<Vec<T>>();
+
+    let mut y = vec![T::nan(); dy.len()];
+    plan.forward(&x, &w, None, &mut y);
+    assert_near(&y, &narrow(&want), plan.depth(), &what("forward"));
+    for (i, y) in want.iter_mut().enumerate() {
+        *y += b[i / pixels % g.num_output].as_f64();
+    }
+    y.fill(T::nan());
+    plan.forward(&x, &w, Some(&b), &mut y);
+    assert_near(&y, &narrow(&want), plan.depth(), &what("forward with bias"));
+
+    let mut dx = vec![T::nan(); x.len()];
+    plan.backward_data(&w, &dy, &mut dx);
+    assert_near(&dx, &narrow(&want_dx), plan.depth() * g.num_output, &what("backward data"));
+
+    let mut dw = vec![T::from_f64(0.25); w.len()];
+    plan.backward_weights(&x, &dy, &mut dw);
+    assert_near(&dw, &narrow(&want_dw), g.batch * pixels, &what("backward weights"));
+
+    let mut db = vec![T::from_f64(0.5); g.num_output];
+    plan.backward_bias(&dy, &mut db);
+    let mut want = vec![0.5; g.num_output];
+    dy64.iter().enumerate().for_each(|(i, &dy)| want[i / pixels % g.num_output] += dy);
+    assert_near(&db, &narrow(&want), g.batch * pixels, &what("backward bias"));
+}
+
+fn geometries() -> Vec<Geometry> {
+    let mut all = vec![
+        // 1 x 1, with and without stride
+        square(3, 1, 5, 7, &[4, 6], 1, 0, 1, 1),
+        square(2, 2, 6, 4, &[7, 7], 1, 0, 2, 1),
+        square(2, 1, 9, 33, &[5, 5], 1, 1, 1, 1),
+        // LeNet, smaller
+        square(3, 1, 1, 20, &[14, 14], 5, 0, 1, 1),
+        square(5, 1, 20, 50, &[12, 12], 5, 0, 1, 1),
+        square(2, 1, 9, 10, &[7, 7], 3, 1, 1, 1),
+        square(2, 1, 16, 3, &[13, 13], 3, 1, 1, 1),
+        square(7, 1, 8, 17, &[3, 3], 3, 1, 1, 1),
+        square(2, 2, 16, 20, &[8, 9], 5, 2, 1, 1),
+        square(2, 1, 3, 12, &[23, 23], 7, 3, 2, 1),
+        square(1, 1, 3, 9, &[27, 27], 11, 0, 4, 1),
+        square(2, 1, 4, 6, &[11, 10], 3, 2, 1, 2),
+        square(2, 1, 8, 6, &[9, 9], 3, 2, 1, 2),
+        square(2, 1, 4, 6, &[11, 10], 3, 3, 2, 3),
+        // more padding than window
+        square(1, 1, 8, 3, &[4, 4], 2, 2, 1, 1),
+        // a window of the whole image
+        square(9, 1, 4, 5, &[6, 6], 6, 0, 1, 1),
+        // depthwise, with and without multiplier
+        square(2, 6, 6, 6, &[9, 9], 3, 1, 1, 1),
+        square(2, 4, 4, 8, &[10, 9], 3, 1, 2, 1),
+        square(2, 3, 3, 3, &[20, 21], 3, 0, 1, 2),
+        // 0, 1 and 3 axes
+        square(3, 1, 4, 5, &[], 1, 0, 1, 1),
+        square(2, 1, 3, 4, &[50], 5, 2, 1, 1),
+        square(2, 1, 8, 4, &[17], 3, 1, 2, 1),
+        square(2, 1, 2, 3, &[5, 6, 7], 3, 1, 1, 1),
+        square(1, 2, 4, 6, &[6, 5, 7], 3, 1, 2, 1),
+        square(0, 1, 2, 3, &[5, 5], 3, 1, 1, 1),
+    ];
+    all.push(Geometry {
+        batch: 2,
+        groups: 1,
+        channels: 3,
+        num_output: 5,
+        input: vec![9, 14],
+        kernel: vec![1, 7],
+        pad: vec![0, 3],
+        stride: vec![2, 1],
+        dilation: vec![1, 2],
+    });
+    all
+}
+
+#[test]
+fn every_pass_agrees_with_the_definition() {
+    for g in geometries() {
+        for isa in isas() {
+            check::<f32>(isa, &g);
+            check::<f64>(isa, &g);
+        }
+    }
+}
+
+#[test]
+fn large_images_are_cut_into_bands() {
+    check::<f32>(Isa::detect(), &square(2, 1, 9, 8, &[60, 61], 3, 1, 1, 1));
+    check::<f32>(Isa::detect(), &square(2, 1, 60, 16, &[30, 30], 3, 1, 1, 1));
+    check::<f32>(Isa::detect(), &square(1, 1, 3, 8, &[65, 67], 7, 3, 2, 1));
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    for g in [
+        square(64, 1, 1, 20, &[28, 28], 5, 0, 1, 1),
+        square(64, 1, 20, 50, &[12, 12], 5, 0, 1, 1),
+        square(3, 2, 32, 64, &[28, 28], 3, 1, 1, 1),
+        square(3, 1, 32, 64, &[28, 28], 3, 1, 2, 1),
+        square(3, 32, 32, 32, &[28, 28], 3, 1, 1, 1),
+    ] {
+        let plan = Convolution::new(&g).expect("a valid geometry");
+        let (x, w) = (noise::<f32>(plan.bottom_len(), 1), noise::<f32>(plan.weights_len(), 2));
+        let dy = noise::<f32>(plan.top_len(), 3);
+        assert_same_for_any_pool(|| {
+            let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+            let mut db = vec![0.0; g.num_output];
+            plan.forward(&x, &w, Some(&w[..g.num_output]), &mut y);
+            plan.backward_data(&w, &dy, &mut dx);
+            plan.backward_weights(&x, &dy, &mut dw);
+            plan.backward_bias(&dy, &mut db);
+            (y, dx, dw, db)
+        });
+    }
+}
+
+#[test]
+fn impossible_sizes_are_errors() {
+    let good = square(1, 2, 4, 6, &[5, 5], 3, 0, 1, 1);
+    assert_eq!(good.output().expect("a valid geometry"), [3, 3]);
+    let bad = |change: &dyn Fn(&mut Geometry)| {
+        let mut g = good.clone();
+        change(&mut g);
+        Convolution::new(&g).map(|_| ()).expect_err("must be refused").kind()
+    };
+    assert_eq!(bad(&|g| g.kernel[1] = 6), Kind::Shape);
+    assert_eq!(bad(&|g| g.dilation[0] = 3), Kind::Shape);
+    assert_eq!(bad(&|g| g.kernel[0] = 0), Kind::Value);
+    assert_eq!(bad(&|g| g.stride[0] = 0), Kind::Value);
+    assert_eq!(bad(&|g| g.groups = 0), Kind::Value);
+    assert_eq!(bad(&|g| g.groups = 4), Kind::Value);
+    assert_eq!(bad(&|g| g.channels = 5), Kind::Value);
+    assert_eq!(bad(&|g| g.pad = vec![0]), Kind::Value);
+    assert_eq!(bad(&|g| g.kernel[0] = usize::MAX), Kind::Shape);
+}

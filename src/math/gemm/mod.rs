@@ -1,0 +1,99 @@
+//! Matrix products in the manner of BLIS: operands packed into panels, a tile of C in registers.
+
+pub(crate) mod pack;
+pub(crate) mod product;
+mod single;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use super::Real;
+use super::simd::{self, Isa};
+use super::vector;
+use pack::Matrix;
+use product::{Output, Product};
+
+/// Whether an operand is used as it stands or transposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transpose {
+    /// As it stands.
+    No,
+    /// Transposed.
+    Yes,
+}
+
+/// `C = alpha·op(A)·op(B) + beta·C`, all row-major and dense: `op(A)` is m × k, `op(B)` k × n, C m × n.
+///
+/// `beta = 0` ignores the old C, NaN too. The result depends on the sizes and the instruction set, not on the
+/// number of threads. The order of each sum is fixed.
+///
+/// # Panics
+/// If a slice is too short, which is a mistake of the caller and not of a user's input.
+#[allow(clippy::too_many_arguments)]
+pub fn gemm<T: Real>(
+    ta: Transpose,
+    tb: Transpose,
+    m: usize,
+    n: usize,
+    k: usize,
+    alpha: T,
+    a: &[T],
+    b: &[T],
+    beta: T,
+    c: &mut [T],
+) {
+    gemm_on(Isa::detect(), ta, tb, m, n, k, alpha, a, b, beta, c);
+}
+
+/// [`gemm`] on a given instruction set.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn gemm_on<T: Real>(
+    isa: Isa,
+    ta: Transpose,
+    tb: Transpose,
+    m: usize,
+    n: usize,
+    k: usize,
+    alpha: T,
+    a: &[T],
+    b: &[T],
+    beta: T,
+    c: &mut [T],
+) {
+    let (a, b, c) = (&a[..m * k], &b[..k * n], &mut c[..m * n]);
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 || alpha.is_zero() {
+        if beta.is_zero() {
+            vector::fill(T::zero(), c);
+        } else {
+            vector::scale(beta, c);
+        }
+        return;
+    }
+    match (m, n, ta, tb) {
+        // The vector is dense whether it counts as transposed or not.
+        (1, _, _, Transpose::Yes) => return single::rows(isa, alpha, b, a, beta, c),
+        (1, _, _, Transpose::No) => return single::columns(isa, alpha, b, a, beta, c),
+        (_, 1, Transpose::No, _) => return single::rows(isa, alpha, a, b, beta, c),
+        (_, 1, Transpose::Yes, _) => return single::columns(isa, alpha, a, b, beta, c),
+        _ => {}
+    }
+    let (lane_step, k_step) = if ta == Transpose::No { (k, 1) } else { (1, m) };
+    let left = Matrix { data: a, lane_step, k_step, scale: alpha };
+    let (lane_step, k_step) = if tb == Transpose::No { (1, n) } else { (k, 1) };
+    let right = Matrix { data: b, lane_step, k_step, scale: T::one() };
+    let product = Product {
+        kernels: simd::kernels(isa),
+        m,
+        n,
+        k,
+        k_unit: 1,
+        k_image: k,
+        a: &left,
+        b: &right,
+        beta,
+        bias: None,
+    };
+    product.run(&Output::matrix(c, m, n));
+}

@@ -1,0 +1,326 @@
+//! The loops around the tiles.
+
+use super::pack::{Panel, Source, Split};
+use crate::math::Real;
+use crate::math::parallel::for_each_index;
+use crate::math::scratch::scratch;
+use crate::math::simd::{Kernels, Tile};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Bytes of k that a panel holds at once: 512 single or 256 double numbers, a panel of B of at most 64 KB.
+const K_BYTES: usize = 2048;
+/// Bytes of a packed block of B, which should stay in the second-level cache.
+const B_BYTES: usize = 512 << 10;
+/// Bytes of A packed before the work is spread.
+const A_BYTES: usize = 8 << 20;
+/// Most rows of A packed at once.
+const ROWS: usize = 2048;
+/// Multiply-adds that are worth a thread: about 5 microseconds.
+const GRAIN: usize = 1 << 18;
+/// Pieces that a product is cut into if it is large enough.
+const PIECES: usize = 32;
+
+/// Where C lies: element (i, j) at `i·row + (j / columns)·image + j % columns`.
+///
+/// A plain matrix is one image; the output of a convolution is one per sample.
+pub(crate) struct Output<'a, T> {
+    data: *mut T,
+    row: usize,
+    columns: usize,
+    image: usize,
+    m: usize,
+    n: usize,
+    lifetime: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: tasks write disjoint tiles of what the exclusive borrow covers.
+unsafe impl<T: Send> Sync for Output<'_, T> {}
+
+impl<'a, T> Output<'a, T> {
+    /// A dense m × n matrix.
+    pub(crate) fn matrix(data: &'a mut [T], m: usize, n: usize) -> Self {
+        Output::images(data, m, n, n, n, 0)
+    }
+
+    /// m rows of `n / columns` images; panics if `data` is too short.
+    pub(crate) fn images(
+        data: &'a mut [T],
+        m: usize,
+        n: usize,
+        columns: usize,
+        row: usize,
+        image: usize,
+    ) -> Self {
+        if m > 0 && n > 0 {
+            let last = n - 1;
+            assert!((m - 1) * row + last / columns * image + last.min(columns - 1) < data.len());
+        }
+        Output { data: data.as_mut_ptr(), row, columns, image, m, n, lifetime: PhantomData }
+    }
+
+    /// Where it starts.
+    fn data(&self) -> *mut T {
+        self.data
+    }
+}
+
+/// `C = A·B + beta·C + bias`, where A is m × k, B is k × n, and bias holds a number per row.
+pub(crate) struct Product<'a, T: 'static, A, B> {
+    pub kernels: &'a Kernels<T>,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    /// Blocks of k are cut at multiples of this where that is not too coarse.
+    pub k_unit: usize,
+    /// Length of k that belongs together in memory (an image): larger ones are not crossed by a block.
+    pub k_image: usize,
+    pub a: &'a A,
+    pub b: &'a B,
+    pub beta: T,
+    pub bias: Option<&'a [T]>,
+}
+
+/// How an index is cut into blocks: within each `period` (an image), every `each`.
+#[derive(Clone, Copy)]
+struct Cut {
+    len: usize,
+    period: usize,
+    each: usize,
+}
+
+impl Cut {
+    /// Blocks of about `each`, multiples of `unit`, which do not cross images larger than they are.
+    fn new(len: usize, image: usize, each: usize, unit: usize) -> Cut {
+        let period = if image <= each { len } else { image };
+        let even = period.div_ceil(period.div_ceil(each)).next_multiple_of(unit);
+        Cut { len, period, each: even.min(period) }
+    }
+
+    fn per_period(&self) -> usize {
+        self.period.div_ceil(self.each)
+    }
+
+    fn count(&self) -> usize {
+        self.len.div_ceil(self.period) * self.per_period()
+    }
+
+    fn block(&self, i: usize) -> Range<usize> {
+        let (period, i) = (i / self.per_period() * self.period, i % self.per_period());
+        let end = (period + self.period).min(self.len);
+        (period + i * self.each).min(end)..(period + (i + 1) * self.each).min(end)
+    }
+}
+
+/// Blocks of a product; they depend on its size and the kernels only.
+pub(crate) struct Blocks {
+    /// Rows packed at once.
+    rows: usize,
+    /// Blocks of k.
+    k: Cut,
+    /// How many of them are packed at once.
+    deep: usize,
+    /// Columns of each task.
+    columns: Cut,
+    /// Parts of the rows that are tasks of their own.
+    parts: usize,
+}
+
+impl Blocks {
+    /// All blocks of k.
+    pub(crate) fn all(&self) -> Range<usize> {
+        0..self.k.count()
+    }
+
+    /// The same with all rows in one task.
+    pub(crate) fn whole(self) -> Blocks {
+        Blocks { parts: 1, ..self }
+    }
+}
+
+impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
+    /// Its blocks, where images of C have `image` columns.
+    pub(crate) fn blocks(&self, image: usize) -> Blocks {
+        let size = size_of::<T>();
+        let most = K_BYTES / size;
+        let unit = if self.k_unit <= most { self.k_unit } else { 1 };
+        let k = Cut::new(self.k, self.k_image, most, unit);
+        let rows = self.m.div_ceil(self.m.div_ceil(ROWS));
+        let deep = (A_BYTES / (size * rows * k.each)).max(1);
+        let work = rows * self.k.min(deep * k.each);
+        let cached = (B_BYTES / (size * k.each)).min(2048);
+        let shared = self.n.div_ceil(PIECES).max(GRAIN.div_ceil(work));
+        let columns = cached.min(shared).next_multiple_of(self.kernels.columns());
+        let columns = Cut::new(self.n, image, columns, self.kernels.columns());
+        let pieces = columns.count();
+        let worth = (work * self.n.min(columns.each) / GRAIN).clamp(1, PIECES.div_ceil(pieces));
+        // Each part packs B again, which its rows must pay for.
+        let parts = worth.min((rows / 64).max(1));
+        Blocks { rows, k, deep, columns, parts }
+    }
+
+    /// Computes C.
+    pub(crate) fn run(&self, c: &Output<T>) {
+        assert!(c.m == self.m && c.n == self.n && self.bias.is_none_or(|bias| bias.len() >= self.m));
+        if self.m == 0 || self.n == 0 || self.k == 0 {
+            return;
+        }
+        let blocks = self.blocks(c.columns);
+        let pieces = blocks.columns.count();
+        for top in (0..self.m).step_by(blocks.rows) {
+            let rows = top..(top + blocks.rows).min(self.m);
+            for first in (0..blocks.k.count()).step_by(blocks.deep) {
+                let deep = first..(first + blocks.deep).min(blocks.k.count());
+                let len = blocks.k.block(deep.end - 1).end - blocks.k.block(first).start;
+                scratch(rows.len() * len, |packed: &mut [T]| {
+                    self.pack_a(&blocks, &rows, &deep, packed);
+                    for_each_index(pieces * blocks.parts, 1, |task| {
+                        let columns = blocks.columns.block(task % pieces);
+                        self.piece(&blocks, &rows, task / pieces, &deep, columns, packed, c);
+                    });
+                });
+            }
+        }
+    }
+
+    fn split_a(&self) -> Split {
+        Split::Rows { most: self.kernels.rows() }
+    }
+
+    fn split_b(&self) -> Split {
+        Split::Columns { lanes: self.kernels.lanes() }
+    }
+
+    /// Packs blocks `deep` of A, one block of k after another; `packed` holds exactly them.
+    pub(crate) fn pack_a(&self, blocks: &Blocks, rows: &Range<usize>, deep: &Range<usize>, packed: &mut [T]) {
+        let origin = blocks.k.block(deep.start).start;
+        let end = blocks.k.block(deep.end - 1).end;
+        let packed = Output::matrix(packed, 1, rows.len() * (end - origin));
+        for_each_index(deep.len(), 1, |i| {
+            let k = blocks.k.block(deep.start + i);
+            // SAFETY: the blocks lie one after another inside `packed`, whose length was checked.
+            let block = unsafe {
+                let at = packed.data().add((k.start - origin) * rows.len());
+                std::slice::from_raw_parts_mut(at, k.len() * rows.len())
+            };
+            self.a.pack(self.kernels, rows.clone(), k, self.split_a(), block);
+        });
+    }
+
+    /// One task: some columns, and one part of the rows.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn piece(
+        &self,
+        blocks: &Blocks,
+        rows: &Range<usize>,
+        part: usize,
+        deep: &Range<usize>,
+        columns: Range<usize>,
+        packed: &[T],
+        c: &Output<T>,
+    ) {
+        let panels = self.split_a().count(rows.len());
+        let panels = panels * part / blocks.parts..panels * (part + 1) / blocks.parts;
+        let width = self.split_b().width(columns.len());
+        let origin = blocks.k.block(deep.start).start;
+        scratch(width * blocks.k.each, |right: &mut [T]| {
+            for i in deep.clone() {
+                let k = blocks.k.block(i);
+                let right = &mut right[..width * k.len()];
+                self.b.pack(self.kernels, columns.clone(), k.clone(), self.split_b(), right);
+                let left = &packed[(k.start - origin) * rows.len()..][..rows.len() * k.len()];
+                self.sweep(rows, &panels, &columns, k, left, right, c);
+            }
+        });
+    }
+
+    /// All tiles of one block: packed A times packed B.
+    #[allow(clippy::too_many_arguments)]
+    fn sweep(
+        &self,
+        rows: &Range<usize>,
+        panels: &Range<usize>,
+        columns: &Range<usize>,
+        k: Range<usize>,
+        left: &[T],
+        right: &[T],
+        c: &Output<T>,
+    ) {
+        // A panel of A in the first-level cache meets all panels of B, which stay in the second level; so A is read
+        // once, and C is written along its rows.
+        for i in panels.clone() {
+            let a = self.split_a().panel(i, rows.len());
+            let left = &left[a.start * k.len()..][..a.width * k.len()];
+            let i = rows.start + a.start;
+            let (beta, bias) = match self.bias {
+                _ if k.start > 0 => (T::one(), std::ptr::null()),
+                Some(bias) => (self.beta, bias[i..][..a.len].as_ptr()),
+                None => (self.beta, std::ptr::null()),
+            };
+            for b in self.split_b().panels(columns.len()) {
+                let right = &right[b.start * k.len()..][..b.width * k.len()];
+                self.tile(k.len(), (i, a), (columns.start + b.start, b), left, right, beta, bias, c);
+            }
+        }
+    }
+
+    /// One tile, at row `i` and column `j`.
+    #[allow(clippy::too_many_arguments)]
+    fn tile(
+        &self,
+        k: usize,
+        (i, a): (usize, Panel),
+        (j, b): (usize, Panel),
+        left: &[T],
+        right: &[T],
+        beta: T,
+        bias: *const T,
+        c: &Output<T>,
+    ) {
+        debug_assert!(i + a.len <= c.m && j + b.len <= c.n);
+        let (image, column) = (j / c.columns, j % c.columns);
+        let mut tile = Tile {
+            k,
+            a: left.as_ptr(),
+            b: right.as_ptr(),
+            b_step: b.width,
+            c: std::ptr::null_mut(),
+            c_step: c.row,
+            columns: b.len,
+            beta,
+            bias,
+        };
+        if column + b.len <= c.columns {
+            // SAFETY: rows i.. and columns j.. lie inside C, whose bounds `Output` checked; the panels hold
+            // k · width numbers; no other task has this tile.
+            unsafe {
+                tile.c = c.data.add(i * c.row + image * c.image + column);
+                self.kernels.tile(a.len, b.width, &tile);
+            }
+            return;
+        }
+        // The tile spans images: computed aside, then copied pixel by pixel.
+        let mut aside = [T::zero(); 512];
+        tile.c = aside.as_mut_ptr();
+        tile.c_step = b.width;
+        tile.beta = T::zero();
+        assert!(a.len * b.width <= aside.len());
+        // SAFETY: as above, and the tile aside is long enough.
+        unsafe {
+            self.kernels.tile(a.len, b.width, &tile);
+            for (row, values) in aside.chunks_exact(b.width).take(a.len).enumerate() {
+                let mut at = c.data.add((i + row) * c.row + image * c.image);
+                let mut column = column;
+                for &value in &values[..b.len] {
+                    if column == c.columns {
+                        column = 0;
+                        at = at.add(c.image);
+                    }
+                    let old = at.add(column);
+                    *old = if beta.is_zero() { value } else { value + beta * *old };
+                    column += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,3 +1,0 @@
-pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    f()
-}

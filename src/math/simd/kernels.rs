@@ -1,0 +1,111 @@
+//! The kernel everything rests on: a tile of a matrix product.
+
+use super::lanes::Lanes;
+use super::moves::{Copy, Fold, Turn};
+use crate::math::Real;
+
+/// Kernels of one number type on one instruction set.
+pub struct Kernels<T: 'static> {
+    /// Numbers in a vector.
+    pub(super) lanes: usize,
+    /// `wide[i]` computes tiles of `i + 1` rows and two vectors.
+    pub(super) wide: &'static [unsafe fn(&Tile<T>)],
+    /// `narrow[i]` computes tiles of `i + 1` rows and one vector.
+    pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
+    pub(super) copy: unsafe fn(&Copy<T>),
+    pub(super) turn: unsafe fn(&Turn<T>),
+    pub(super) fold: unsafe fn(&Fold<T>),
+}
+
+/// A tile of `C = A·B + beta·C + bias`: what to read and where to write.
+pub(crate) struct Tile<T> {
+    /// Length of the sums.
+    pub k: usize,
+    /// Panel of A: `k` groups of one number per row.
+    pub a: *const T,
+    /// Panel of B: `k` groups of one or two whole vectors, `b_step` numbers apart.
+    pub b: *const T,
+    /// See `b`.
+    pub b_step: usize,
+    /// First element of the tile in C, whose rows are `c_step` apart.
+    pub c: *mut T,
+    /// See `c`.
+    pub c_step: usize,
+    /// Columns of C to write; the vectors of B may be longer.
+    pub columns: usize,
+    /// Factor of the old C; 0 ignores what is there, NaN too.
+    pub beta: T,
+    /// One number per row to add, or null.
+    pub bias: *const T,
+}
+
+impl<T: Real> Kernels<T> {
+    /// Numbers in a vector.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes
+    }
+    /// Most rows of a tile.
+    pub(crate) fn rows(&self) -> usize {
+        self.wide.len()
+    }
+    /// Most columns of a tile.
+    pub(crate) fn columns(&self) -> usize {
+        2 * self.lanes
+    }
+
+    /// Computes a tile of `rows` rows from a panel of B of `width` lanes (one or two vectors).
+    ///
+    /// # Safety
+    /// The pointers of `tile` are good for what it describes, and nobody else writes or reads its part of C.
+    pub(crate) unsafe fn tile(&self, rows: usize, width: usize, tile: &Tile<T>) {
+        let table = if width > self.lanes { self.wide } else { self.narrow };
+        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
+        unsafe { table[rows - 1](tile) }
+    }
+}
+
+/// Body of the tile kernels: `MR` rows and `NV` vectors in registers.
+///
+/// # Safety
+/// As [`Kernels::tile`], and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(t: &Tile<T>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[S::splat(T::zero()); NV]; MR];
+        let (mut a, mut b) = (t.a, t.b);
+        for _ in 0..t.k {
+            let mut right = [S::splat(T::zero()); NV];
+            for (j, v) in right.iter_mut().enumerate() {
+                *v = S::load(b.add(j * S::COUNT));
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let left = S::splat(*a.add(i));
+                for (sum, &v) in row.iter_mut().zip(&right) {
+                    *sum = S::mul_add(left, v, *sum);
+                }
+            }
+            a = a.add(MR);
+            b = b.add(t.b_step);
+        }
+        let whole = t.columns == NV * S::COUNT;
+        let zero = S::splat(T::zero());
+        let beta = S::splat(t.beta);
+        for (i, row) in sums.iter().enumerate() {
+            let bias = if t.bias.is_null() { zero } else { S::splat(*t.bias.add(i)) };
+            for (j, &sum) in row.iter().enumerate() {
+                let c = t.c.add(i * t.c_step + j * S::COUNT);
+                let sum = S::add(sum, bias);
+                if whole {
+                    let old = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) };
+                    S::store(c, old);
+                } else if t.columns > j * S::COUNT {
+                    let n = (t.columns - j * S::COUNT).min(S::COUNT);
+                    let old =
+                        if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load_first(c, n), sum) };
+                    S::store_first(c, old, n);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What a vector unit must be able to do for the kernels.
+
+use crate::math::Real;
+
+/// Vectors of `T` on one instruction set.
+///
+/// Every method is `unsafe`: it may only run inside a function compiled for that instruction set, and the
+/// pointers must be good for the lanes read or written. No alignment is asked for.
+pub(crate) trait Lanes<T: Real> {
+    /// A vector register.
+    type V: Copy;
+    /// Numbers in it.
+    const COUNT: usize;
+
+    /// All lanes `x`.
+    unsafe fn splat(x: T) -> Self::V;
+    /// All lanes from memory.
+    unsafe fn load(p: *const T) -> Self::V;
+    /// All lanes to memory.
+    unsafe fn store(p: *mut T, v: Self::V);
+    /// `a + b`.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the instruction set can.
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// The first `n <= COUNT` lanes from memory, the others zero.
+    #[inline(always)]
+    unsafe fn load_first(p: *const T, n: usize) -> Self::V {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: `n <= COUNT <= 16` numbers are good at `p`; the buffer holds COUNT.
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+                *lane = *p.add(i);
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// The first `n <= COUNT` lanes to memory.
+    #[inline(always)]
+    unsafe fn store_first(p: *mut T, v: Self::V, n: usize) {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: the buffer holds COUNT <= 16 numbers; `n <= COUNT` are good at `p`.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), v);
+            for (i, &lane) in lanes.iter().enumerate().take(n) {
+                *p.add(i) = lane;
+            }
+        }
+    }
+
+    /// The lanes whose bits are set from memory, the others zero and not touched.
+    #[inline(always)]
+    unsafe fn load_masked(p: *const T, bits: u32) -> Self::V {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: the numbers of the set bits are good at `p`; the buffer holds COUNT <= 16.
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::COUNT) {
+                if bits >> i & 1 == 1 {
+                    *lane = *p.wrapping_add(i);
+                }
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Columns that [`Lanes::turn`] transposes.
+    const TURN: usize = 1;
+
+    /// The first TURN numbers of COUNT rows, transposed: vector i holds number i of each row. Gives them to `out`.
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const T; 16], at: usize, mut out: impl FnMut(usize, Self::V)) {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: number `at` is good in each of the COUNT <= 16 rows.
+        unsafe {
+            for (lane, row) in lanes.iter_mut().zip(rows).take(Self::COUNT) {
+                *lane = *row.add(at);
+            }
+            out(0, Self::load(lanes.as_ptr()));
+        }
+    }
+}

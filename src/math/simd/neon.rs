@@ -1,0 +1,142 @@
+//! NEON: 32 registers of 16 bytes.
+
+use super::kernels::{Kernels, Tile, micro};
+use super::lanes::Lanes;
+use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::{Copy, Fold, Turn};
+use crate::math::Real;
+use std::arch::aarch64::*;
+
+pub(super) struct Neon;
+
+impl Lanes<f32> for Neon {
+    type V = float32x4_t;
+    const COUNT: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> float32x4_t {
+        // SAFETY: runs in a function with `neon`.
+        unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> float32x4_t {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { vld1q_f32(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: float32x4_t) {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { vst1q_f32(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: as above.
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: as above.
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+}
+
+impl Lanes<f64> for Neon {
+    type V = float64x2_t;
+    const COUNT: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(x: f64) -> float64x2_t {
+        // SAFETY: runs in a function with `neon`.
+        unsafe { vdupq_n_f64(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f64) -> float64x2_t {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { vld1q_f64(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f64, v: float64x2_t) {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { vst1q_f64(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: float64x2_t, b: float64x2_t) -> float64x2_t {
+        // SAFETY: as above.
+        unsafe { vaddq_f64(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: float64x2_t, b: float64x2_t, c: float64x2_t) -> float64x2_t {
+        // SAFETY: as above.
+        unsafe { vfmaq_f64(c, a, b) }
+    }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `micro`; the feature is enabled here.
+    unsafe { micro::<T, Neon, MR, NV>(t) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn copy<T: Real>(c: &Copy<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `copy_rows`; the feature is enabled here.
+    unsafe { copy_rows::<T, Neon>(c) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn turn<T: Real>(t: &Turn<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `turn_rows`; the features are enabled here.
+    unsafe { turn_rows::<T, Neon>(t) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn fold<T: Real>(t: &Fold<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `fold_rows`; the features are enabled here.
+    unsafe { fold_rows::<T, Neon>(t) }
+}
+
+pub(super) struct Table<T>(std::marker::PhantomData<T>);
+
+impl<T: Real> Table<T>
+where
+    Neon: Lanes<T>,
+{
+    pub(super) const NEON: Kernels<T> = Kernels {
+        lanes: <Neon as Lanes<T>>::COUNT,
+        wide: &[
+            tile::<T, 1, 2>,
+            tile::<T, 2, 2>,
+            tile::<T, 3, 2>,
+            tile::<T, 4, 2>,
+            tile::<T, 5, 2>,
+            tile::<T, 6, 2>,
+            tile::<T, 7, 2>,
+            tile::<T, 8, 2>,
+        ],
+        narrow: &[
+            tile::<T, 1, 1>,
+            tile::<T, 2, 1>,
+            tile::<T, 3, 1>,
+            tile::<T, 4, 1>,
+            tile::<T, 5, 1>,
+            tile::<T, 6, 1>,
+            tile::<T, 7, 1>,
+            tile::<T, 8, 1>,
+        ],
+        copy: copy::<T>,
+        turn: turn::<T>,
+        fold: fold::<T>,
+    };
+}

@@ -1,0 +1,71 @@
+//! Plain code on arrays of 16 bytes, which every compiler turns into the vectors its target has.
+
+use super::kernels::{Kernels, Tile, micro};
+use super::lanes::Lanes;
+use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::{Copy, Fold, Turn};
+use crate::math::Real;
+
+struct Plain;
+
+impl<T: Real> Lanes<T> for Plain {
+    type V = [T; 4];
+    const COUNT: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: T) -> [T; 4] {
+        [x; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const T) -> [T; 4] {
+        // SAFETY: four numbers are good at `p`.
+        unsafe { p.cast::<[T; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut T, v: [T; 4]) {
+        // SAFETY: four numbers are good at `p`.
+        unsafe { p.cast::<[T; 4]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: [T; 4], b: [T; 4]) -> [T; 4] {
+        [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]]
+    }
+    // Two roundings: without an FMA instruction `mul_add` would be a library call for each number.
+    #[inline(always)]
+    unsafe fn mul_add(a: [T; 4], b: [T; 4], c: [T; 4]) -> [T; 4] {
+        [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]]
+    }
+}
+
+unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>) {
+    // SAFETY: the caller keeps the contract of `micro`; plain code runs everywhere.
+    unsafe { micro::<T, Plain, MR, NV>(t) }
+}
+
+unsafe fn copy<T: Real>(c: &Copy<T>) {
+    // SAFETY: the caller keeps the contract of `copy_rows`; plain code runs everywhere.
+    unsafe { copy_rows::<T, Plain>(c) }
+}
+
+unsafe fn turn<T: Real>(t: &Turn<T>) {
+    // SAFETY: the caller keeps the contract of `turn_rows`; plain code runs everywhere.
+    unsafe { turn_rows::<T, Plain>(t) }
+}
+
+unsafe fn fold<T: Real>(t: &Fold<T>) {
+    // SAFETY: the caller keeps the contract of `fold_rows`; plain code runs everywhere.
+    unsafe { fold_rows::<T, Plain>(t) }
+}
+
+pub(super) struct Table<T>(std::marker::PhantomData<T>);
+
+impl<T: Real> Table<T> {
+    pub(super) const PLAIN: Kernels<T> = Kernels {
+        lanes: 4,
+        wide: &[tile::<T, 1, 2>, tile::<T, 2, 2>, tile::<T, 3, 2>, tile::<T, 4, 2>],
+        narrow: &[tile::<T, 1, 1>, tile::<T, 2, 1>, tile::<T, 3, 1>, tile::<T, 4, 1>],
+        copy: copy::<T>,
+        turn: turn::<T>,
+        fold: fold::<T>,
+    };
+}

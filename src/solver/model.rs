@@ -1,0 +1,71 @@
+//! The nets of a solver with their weights and the history of its update rule.
+
+use super::nets::NetPlan;
+use crate::blob::{Buffer, Weights};
+use crate::error::Result;
+use crate::layers::Layer;
+use crate::math::Real;
+use crate::net::Net;
+
+/// All that a training run computes on.
+pub struct Model<T: Real> {
+    /// The training net.
+    pub net: Net<T>,
+    /// The test nets, which share the weights of the training net by layer name.
+    pub tests: Vec<Test<T>>,
+    /// The parameters of all nets. Those of the training net come first, in the order of its layers.
+    pub weights: Weights<T>,
+    /// What the update rule remembers of each parameter of the training net.
+    pub history: Vec<Vec<Buffer<T>>>,
+}
+
+/// A test net.
+pub struct Test<T: Real> {
+    /// The net.
+    pub net: Net<T>,
+    /// Passes of a test.
+    pub passes: usize,
+}
+
+/// The nets that a model is built from: for training, and for tests with their passes.
+pub struct Plans {
+    /// The training net.
+    pub train: NetPlan,
+    /// The test nets.
+    pub tests: Vec<(NetPlan, usize)>,
+}
+
+impl<T: Real> Model<T> {
+    /// Builds the nets with fresh weights; `histories` is what the update rule asks for. The test nets draw their random
+    /// numbers from the seeds that follow `seed`.
+    pub fn new(plans: &Plans, seed: u64, histories: usize) -> Result<Model<T>> {
+        let mut weights = Weights::new();
+        let plan = &plans.train;
+        let net = Net::new(&plan.param, seed, &mut weights).map_err(|e| plan.locate(e))?;
+        let history = weights.iter().map(|p| {
+            let mut buffers: Vec<Buffer<T>> = (0..histories).map(|_| Buffer::new(p.data.len())).collect();
+            if p.lr_mult != 0.0 {
+                buffers.iter_mut().for_each(Buffer::allocate);
+            }
+            buffers
+        });
+        let history = history.collect();
+        let mut tests = Vec::with_capacity(plans.tests.len());
+        for (seed, (plan, passes)) in (seed.wrapping_add(1)..).zip(&plans.tests) {
+            let net = Net::new(&plan.param, seed, &mut weights).map_err(|e| plan.locate(e))?;
+            tests.push(Test { net, passes: *passes });
+        }
+        Ok(Model { net, tests, weights, history })
+    }
+}
+
+/// The layers of a net that read data, by name, with how many records each has handed out.
+pub(super) fn positions<T: Real>(net: &Net<T>) -> impl Iterator<Item = (&str, u64)> {
+    net.nodes().iter().filter_map(|n| Some((n.name.as_str(), n.layer.records()?)))
+}
+
+/// The layer of a name that reads data.
+pub(super) fn reader<'a, T: Real>(net: &'a mut Net<T>, name: &str) -> Option<&'a mut Box<dyn Layer<T>>> {
+    let mut nodes = net.nodes_mut().iter_mut();
+    nodes.find(|n| n.name == name && n.layer.records().is_some()).map(|n| &mut n.layer)
+}

@@ -1,0 +1,189 @@
+//! The solver: from its message to nets, weights and the state of a run.
+
+use super::event::{Event, Observer};
+use super::model::{Model, Plans};
+use super::nets::{find_file, test_nets, train_net};
+use super::settings::Settings;
+use super::update::{self, UpdateRule};
+use super::{Policy, Regularizer, snapshot};
+use crate::blob::Weights;
+use crate::error::{Error, Result};
+use crate::math::Real;
+use crate::net::{Net, load_weights};
+use crate::proto::caffe::{SolverParameter, solver_parameter::SolverMode};
+use crate::proto::{Source, read_weights};
+use std::collections::VecDeque;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Trains a net.
+///
+/// It owns the training net, the test nets and the weights they share. [`Solver::new`] builds them, [`Solver::restore`]
+/// goes on from a snapshot, [`Solver::solve`] trains to `max_iter` as Caffe does, [`Solver::step`] as far as one likes.
+/// All that Caffe logs goes to an [`Observer`].
+pub struct Solver<T: Real> {
+    pub(super) param: SolverParameter,
+    pub(super) source: Option<Source>,
+    pub(super) settings: Settings,
+    pub(super) policy: Policy,
+    pub(super) regularizer: Regularizer,
+    pub(super) rule: Box<dyn UpdateRule<T>>,
+    pub(super) plans: Plans,
+    pub(super) model: Model<T>,
+    pub(super) seed: u64,
+    /// Iterations done.
+    pub(super) iteration: usize,
+    /// Steps of the policy taken.
+    pub(super) current_step: usize,
+    /// Losses in the window of `average_loss`, oldest first.
+    pub(super) losses: VecDeque<f64>,
+    /// When, and before which iteration, the last display was.
+    pub(super) displayed: (Instant, usize),
+    /// Whether a loss that is not finite was warned of.
+    pub(super) warned: bool,
+}
+
+impl<T: Real> Solver<T> {
+    /// The solver of a message, with fresh weights or those of its field `weights`. `source` is the text of its file, for
+    /// errors and for files that lie beside it.
+    ///
+    /// Errors name the field, with its line where the text is known: missing or unknown names (nets, policy, type,
+    /// regularisation), numbers without sense, nets that cannot be built, weights that do not fit, a folder for
+    /// snapshots that cannot be written.
+    pub fn new(
+        param: &SolverParameter,
+        source: Option<&Source>,
+        observer: &mut dyn Observer,
+    ) -> Result<Solver<T>> {
+        Solver::build(param, source, observer).map_err(|e| match source {
+            Some(source) => source.locate(e),
+            None => e,
+        })
+    }
+
+    fn build(
+        param: &SolverParameter,
+        source: Option<&Source>,
+        observer: &mut dyn Observer,
+    ) -> Result<Solver<T>> {
+        let policy = Policy::new(param)?;
+        let regularizer = Regularizer::new(param)?;
+        let rule = update::create::<T>(param)?;
+        let settings = Settings::new(param)?;
+        snapshot::check(param, &settings)?;
+        if param.solver_mode == Some(SolverMode::Gpu as i32) {
+            observer.event(&Event::Warning(
+                "solver_mode is GPU, but there is no GPU backend here: training on the CPU",
+            ));
+        }
+        let (seed, from_clock) = match u64::try_from(param.random_seed()) {
+            Ok(seed) => (seed, false),
+            Err(_) => (clock_seed(), true),
+        };
+        observer.event(&Event::Seed { seed, from_clock });
+        let plans = Plans { train: train_net(param, source)?, tests: test_nets(param, source)? };
+        for upgrade in plans.train.upgrades.iter().chain(plans.tests.iter().flat_map(|(t, _)| &t.upgrades)) {
+            observer.event(&Event::Note(upgrade));
+        }
+        let model = Model::new(&plans, seed, rule.histories())?;
+        for net in std::iter::once(&model.net).chain(model.tests.iter().map(|t| &t.net)) {
+            net.warnings().iter().for_each(|w| observer.event(&Event::Warning(w)));
+        }
+        let mut solver = Solver {
+            param: param.clone(),
+            source: source.cloned(),
+            losses: VecDeque::with_capacity(settings.average_loss),
+            settings,
+            policy,
+            regularizer,
+            rule,
+            plans,
+            model,
+            seed,
+            iteration: 0,
+            current_step: 0,
+            displayed: (Instant::now(), 0),
+            warned: false,
+        };
+        solver.load_weights(observer)?;
+        Ok(solver)
+    }
+
+    /// Loads the weight files of the field `weights`, each a name or several with commas between.
+    pub(super) fn load_weights(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let Model { net, tests, weights, history } = &mut self.model;
+        for (i, names) in self.param.weights.iter().enumerate() {
+            let at = |e: Error| e.in_field(&format!("weights[{i}]"));
+            for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+                let path = find_file(name, self.source.as_ref());
+                let file = read_weights(&path).map_err(at)?;
+                let fit = |e: Error| at(e.in_file(path.display().to_string()));
+                let report = load_weights(net, weights, &file).map_err(fit)?;
+                report.ensure_fits().map_err(fit)?;
+                observer.event(&Event::Weights { file: &path, report: &report });
+                if weights.len() > history.len() {
+                    // Test nets have layers of their own.
+                    for test in tests.iter() {
+                        load_weights(&test.net, weights, &file).map_err(fit)?.ensure_fits().map_err(fit)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The message it was made from.
+    pub fn param(&self) -> &SolverParameter {
+        &self.param
+    }
+
+    /// Seed of all random streams.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Iterations done.
+    pub fn iteration(&self) -> usize {
+        self.iteration
+    }
+
+    /// The training net.
+    pub fn net(&self) -> &Net<T> {
+        &self.model.net
+    }
+
+    /// The training net, to fill its inputs.
+    pub fn net_mut(&mut self) -> &mut Net<T> {
+        &mut self.model.net
+    }
+
+    /// The test nets.
+    pub fn test_nets(&self) -> impl ExactSizeIterator<Item = &Net<T>> {
+        self.model.tests.iter().map(|t| &t.net)
+    }
+
+    /// A test net, to fill its inputs.
+    pub fn test_net_mut(&mut self, i: usize) -> Option<&mut Net<T>> {
+        self.model.tests.get_mut(i).map(|t| &mut t.net)
+    }
+
+    /// The parameters, which the training net and the test nets share.
+    pub fn weights(&self) -> &Weights<T> {
+        &self.model.weights
+    }
+
+    /// The parameters, for writing.
+    pub fn weights_mut(&mut self) -> &mut Weights<T> {
+        &mut self.model.weights
+    }
+
+    /// The training net and the parameters at once: what [`crate::net::load_weights`] takes.
+    pub fn net_and_weights(&mut self) -> (&mut Net<T>, &mut Weights<T>) {
+        (&mut self.model.net, &mut self.model.weights)
+    }
+}
+
+/// A seed nobody has chosen, which `random_seed` takes to repeat the run.
+fn clock_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64 & i64::MAX as u64
+}

@@ -1,0 +1,206 @@
+//! The training loop. The order of all that happens is Caffe's, so that logs can be laid side by side.
+
+use super::Solver;
+use super::evaluate::{Flow, read_outputs};
+use super::event::{Action, Event, Observer};
+use super::settings::due;
+use super::update::Step;
+use crate::error::{Error, Kind, Result};
+use crate::math::{Real, vector};
+use std::time::Instant;
+
+impl<T: Real> Solver<T> {
+    /// Trains to `max_iter`: tests, displays and snapshots when they are due, a snapshot at the end
+    /// (`snapshot_after_train`), then the last loss and the last test, if due.
+    ///
+    /// Errors: no `max_iter`; whatever goes wrong in a pass or a snapshot. Source: Caffe's `Solver::Solve`.
+    pub fn solve(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let max_iter = self.settings.max_iter.ok_or_else(|| {
+            let error = Error::new(Kind::Value, "the solver does not say how many iterations to train");
+            let error = error.in_field("max_iter");
+            match &self.source {
+                Some(source) => source.locate(error),
+                None => error,
+            }
+        })?;
+        let policy = self.param.lr_policy().to_string();
+        let net = self.model.net.name.clone();
+        observer.event(&Event::Start { net: &net, policy: &policy, iteration: self.iteration, max_iter });
+        let flow = self.run(max_iter.saturating_sub(self.iteration), observer)?;
+        let snapshot = match flow {
+            Flow::Stop { snapshot } => snapshot,
+            Flow::On => self.settings.snapshot_after_train,
+        };
+        if snapshot && !due(self.iteration, self.settings.snapshot) {
+            self.snapshot(observer)?;
+        }
+        let iteration = self.iteration;
+        if flow != Flow::On {
+            observer.event(&Event::Stopped { iteration });
+            return Ok(());
+        }
+        if due(iteration, self.settings.display) {
+            let loss = self.model.net.forward(&mut self.model.weights);
+            let loss = loss.map_err(|e| self.plans.train.locate(e))?;
+            let loss = self.smooth(loss);
+            observer.event(&Event::Final { iteration, loss });
+        }
+        if due(iteration, self.settings.test_interval) && self.test_all(observer)? != Flow::On {
+            observer.event(&Event::Stopped { iteration });
+            return Ok(());
+        }
+        observer.event(&Event::Done { iteration });
+        Ok(())
+    }
+
+    /// Trains `iterations` more, with the tests, displays and snapshots that are due in them. Whether it was stopped by
+    /// an [`Action`]; one that asks for a snapshot gets it.
+    ///
+    /// Source: Caffe's `Solver::Step`; but the window of the displayed loss lasts from call to call.
+    pub fn step(&mut self, iterations: usize, observer: &mut dyn Observer) -> Result<bool> {
+        let flow = self.run(iterations, observer)?;
+        if flow == (Flow::Stop { snapshot: true }) && !due(self.iteration, self.settings.snapshot) {
+            self.snapshot(observer)?;
+        }
+        Ok(flow != Flow::On)
+    }
+
+    fn run(&mut self, iterations: usize, observer: &mut dyn Observer) -> Result<Flow> {
+        self.displayed.0 = Instant::now();
+        for _ in 0..iterations {
+            let first = self.iteration == 0 && !self.settings.test_initialization;
+            if due(self.iteration, self.settings.test_interval) && !first {
+                let flow = self.test_all(observer)?;
+                if flow != Flow::On {
+                    return Ok(flow);
+                }
+            }
+            self.iterate(observer)?;
+            let action = observer.action();
+            if due(self.iteration, self.settings.snapshot) || action == Action::Snapshot {
+                self.snapshot(observer)?;
+            }
+            if let Action::Stop { snapshot } = action {
+                return Ok(Flow::Stop { snapshot });
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    /// One iteration: `iter_size` passes forward and backward, then one update.
+    fn iterate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let iteration = self.iteration;
+        let display = due(iteration, self.settings.display);
+        self.model.net.set_debug_info(display && self.settings.debug_info);
+        self.model.weights.clear_diffs();
+        let loss = self.accumulate(observer)?;
+        let smoothed = self.smooth(loss);
+        let before = self.current_step;
+        let rate = self.policy.rate(iteration, &mut self.current_step);
+        if display {
+            let outputs = read_outputs(&self.model.net);
+            let (last, last_iteration) = self.displayed;
+            observer.event(&Event::Display {
+                iteration,
+                loss: smoothed,
+                seconds: last.elapsed().as_secs_f64(),
+                iterations: iteration - last_iteration,
+                every: self.settings.display,
+                rate,
+                outputs: &outputs,
+            });
+            self.displayed = (Instant::now(), iteration);
+        }
+        if self.policy.is_multistep() && self.current_step != before {
+            observer.event(&Event::Step { iteration, step: self.current_step });
+        }
+        if !loss.is_finite() && !self.warned {
+            self.warned = true;
+            let what = format!(
+                "the loss is {loss} in iteration {iteration}: a smaller base_lr or clip_gradients may help"
+            );
+            observer.event(&Event::Warning(&what));
+        }
+        let scale = self.clip(observer) / self.settings.iter_size as f64;
+        self.update(rate, scale);
+        self.iteration += 1;
+        observer.event(&Event::Iterated { iteration, loss, smoothed, rate });
+        Ok(())
+    }
+
+    /// Gradients of `iter_size` passes, added up; the mean of their losses.
+    fn accumulate(&mut self, observer: &mut dyn Observer) -> Result<f64> {
+        let (net, weights) = (&mut self.model.net, &mut self.model.weights);
+        let mut loss = 0.0;
+        for _ in 0..self.settings.iter_size {
+            loss += net.forward(weights).map_err(|e| self.plans.train.locate(e))?;
+            net.backward(weights).map_err(|e| self.plans.train.locate(e))?;
+            if self.settings.debug_info {
+                let lines = net.take_debug();
+                lines.iter().for_each(|line| observer.event(&Event::Debug(line)));
+                if !lines.is_empty() {
+                    let (l1, l2) = (norms(weights.iter(), |p| vector::asum(p)), {
+                        let (data, diff) = norms(weights.iter(), |p| vector::sum_squares(p));
+                        (data.sqrt(), diff.sqrt())
+                    });
+                    let line = format!(
+                        "    [Backward] All net params (data, diff): L1 norm = ({}, {}); L2 norm = ({}, {})",
+                        l1.0, l1.1, l2.0, l2.1
+                    );
+                    observer.event(&Event::Debug(&line));
+                }
+            }
+        }
+        Ok(loss / self.settings.iter_size as f64)
+    }
+
+    /// Takes a loss into the window of `average_loss`; the mean of the window.
+    fn smooth(&mut self, loss: f64) -> f64 {
+        if self.losses.len() >= self.settings.average_loss {
+            self.losses.pop_front();
+        }
+        self.losses.push_back(loss);
+        self.losses.iter().sum::<f64>() / self.losses.len() as f64
+    }
+
+    /// The factor that brings the L2 norm of all gradients together down to `clip_gradients`.
+    fn clip(&self, observer: &mut dyn Observer) -> f64 {
+        let Some(limit) = self.settings.clip else { return 1.0 };
+        let params = self.model.weights.iter().take(self.model.history.len());
+        let norm = params.map(|p| vector::sum_squares(p.diff.host())).sum::<f64>().sqrt();
+        if norm <= limit || norm.is_nan() {
+            return 1.0;
+        }
+        let scale = limit / norm;
+        observer.event(&Event::Clipped { norm, limit, scale });
+        scale
+    }
+
+    /// Updates all parameters of the training net from their accumulated gradients.
+    fn update(&mut self, rate: f64, scale: f64) {
+        let params = self.model.weights.iter_mut();
+        for (param, history) in params.zip(&mut self.model.history) {
+            // What is not learned has no history, unless a snapshot brought one that still fades.
+            if param.lr_mult == 0.0 && history.iter().all(|h| h.host().is_empty()) {
+                continue;
+            }
+            let (l1, l2) = self.regularizer.factors(param.decay_mult);
+            let step = Step {
+                iteration: self.iteration,
+                rate: T::from_f64(rate * f64::from(param.lr_mult)),
+                scale: T::from_f64(scale),
+                l1,
+                l2,
+            };
+            self.rule.update(&step, param.data.host_mut(), param.diff.host_mut(), history);
+        }
+    }
+}
+
+/// Sums of a norm over values and gradients of parameters.
+fn norms<'a, T: Real>(
+    params: impl Iterator<Item = &'a crate::blob::Param<T>>,
+    norm: impl Fn(&[T]) -> f64,
+) -> (f64, f64) {
+    params.fold((0.0, 0.0), |(data, diff), p| (data + norm(p.data.host()), diff + norm(p.diff.host())))
+}
