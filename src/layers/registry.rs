@@ -44,6 +44,7 @@ pub const LAYERS: &[Row] = &[
         loss::contrastive_loss::new,
         loss::contrastive_loss::new,
     ),
+    row("Data", "data", "records of a data base in batches", data::data_layer::new, data::data_layer::new),
     row("DummyData", "data", "blobs filled by fillers", data::dummy_data::new, data::dummy_data::new),
     row(
         "EuclideanLoss",
