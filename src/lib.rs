@@ -15,5 +15,6 @@ pub mod proto;
 pub mod solver;
 #[cfg(test)]
 mod testing;
+pub mod tools;
 
 pub use error::{Error, Result};

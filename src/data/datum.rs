@@ -64,7 +64,7 @@ pub fn label(bytes: &[u8], key: &str) -> Result<i32> {
 /// A record that has no label where one is needed.
 pub(super) fn missing_label(key: &str) -> Error {
     Error::new(Kind::Data, format!("record \"{key}\" has no label"))
-        .expected("a label for each record")
+        .expected("a label for each record (IDX: a labels file beside the images, named ...labels-idx1...)")
         .suggest("without labels give the layer one top only")
 }
 

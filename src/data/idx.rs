@@ -155,7 +155,7 @@ fn labels_beside(images: &Path) -> Option<PathBuf> {
         .into_iter()
         .filter(|name| name != images_name)
         .map(|name| images.with_file_name(name))
-        .find(|path| path.is_file() && path.file_name() != images.file_name())
+        .find(|path| path.is_file())
 }
 
 fn read_labels(path: &Path, count: usize) -> Result<Vec<i32>> {
@@ -189,6 +189,10 @@ impl RecordSource for IdxSource {
     }
 
     fn read(&mut self, index: usize, record: &mut Record) -> Result<()> {
+        if index >= self.count() {
+            let message = format!("record {index} of {} is not there", self.count());
+            return Err(Error::new(Kind::Data, message).in_file(&*self.name));
+        }
         record.key.clear();
         // Writing to a string cannot fail.
         let _ = write!(record.key, "{index}");
@@ -198,10 +202,9 @@ impl RecordSource for IdxSource {
         record.floats.clear();
         let size: usize = self.shape.iter().product();
         let range = index * size..(index + 1) * size;
-        let outside = || Error::new(Kind::Data, format!("no record {index}")).in_file(&*self.name);
         match &self.images.values {
-            IdxValues::Bytes(v) => record.bytes.extend_from_slice(v.get(range).ok_or_else(outside)?),
-            IdxValues::Floats(v) => record.floats.extend_from_slice(v.get(range).ok_or_else(outside)?),
+            IdxValues::Bytes(values) => record.bytes.extend_from_slice(&values[range]),
+            IdxValues::Floats(values) => record.floats.extend_from_slice(&values[range]),
         }
         Ok(())
     }

@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::Mutex;
 
 /// Records from an LMDB folder, in the order of their keys.
 pub struct LmdbSource {
     name: String,
-    path: PathBuf,
-    /// Declared, and so dropped, before the environment it reads. `None` only while it is dropped.
-    open: Option<Open>,
+    /// Holds a clone of the environment, so it must go before the handle: fields are dropped in this order.
+    txn: RoTxn<'static, WithoutTls>,
+    _handle: Handle,
     database: Database<'static, Bytes, Bytes>,
     count: usize,
     reader: DatumReader,
@@ -27,8 +27,6 @@ pub struct LmdbSource {
     last: Option<(usize, Vec<u8>)>,
     keys: Option<Keys>,
 }
-
-type Open = (RoTxn<'static, WithoutTls>, Arc<Env<WithoutTls>>);
 
 /// All keys, one behind the other.
 #[derive(Default)]
@@ -53,14 +51,15 @@ impl LmdbSource {
         let path = path.canonicalize().map_err(|e| Error::io(path, "open the data base", &e))?;
         let map_size = check(&path.join("data.mdb"))?;
         let refuse = |e: heed::Error| failed(&e).in_file(&*name);
-        let env = environment(&path, map_size).map_err(refuse)?;
+        // (The handle is the last to go, on the ways out as well.)
+        let (handle, env) = Handle::new(&path, map_size).map_err(refuse)?;
         let database = env.read_txn().and_then(|txn| {
             env.open_databases_and_commit(txn, |opener, txn| {
                 opener.open_database(txn, None).map(CommitOrAbort::<_, ()>::Commit)
             })
         });
         let database = database.map_err(refuse)?.commit().flatten();
-        let txn = env.as_ref().clone().static_read_txn().map_err(refuse)?;
+        let txn = env.static_read_txn().map_err(refuse)?;
         let count = match &database {
             Some(database) => database.len(&txn).map_err(refuse)?,
             None => 0,
@@ -68,13 +67,15 @@ impl LmdbSource {
         let (Some(database), Ok(count @ 1..)) = (database, usize::try_from(count)) else {
             return Err(Error::new(Kind::Data, "the data base is empty").in_file(name));
         };
-        let (open, reader) = (Some((txn, env)), DatumReader::default());
-        Ok(LmdbSource { name, path, open, database, count, reader, last: None, keys: None })
+        // Each record takes ten bytes at least; more is a lie, and memory for an index would be taken by it.
+        if count > map_size / 10 {
+            return Err(Error::new(Kind::Data, "the LMDB data base is corrupt")
+                .found(format!("{count} records in {map_size} bytes"))
+                .in_file(name));
+        }
+        let reader = DatumReader::default();
+        Ok(LmdbSource { name, txn, _handle: handle, database, count, reader, last: None, keys: None })
     }
-}
-
-fn txn(open: &Option<Open>) -> Result<&RoTxn<'static, WithoutTls>> {
-    open.as_ref().map(|(txn, _)| txn).ok_or_else(|| Error::new(Kind::Data, "the data base is closed"))
 }
 
 impl RecordSource for LmdbSource {
@@ -88,7 +89,7 @@ impl RecordSource for LmdbSource {
 
     fn read(&mut self, index: usize, record: &mut Record) -> Result<()> {
         let refuse = |e: heed::Error| failed(&e).in_file(&*self.name);
-        let txn = txn(&self.open)?;
+        let txn = &self.txn;
         let found = match (&self.last, &self.keys) {
             _ if index == 0 => self.database.first(txn),
             (Some((last, key)), _) if last + 1 == index => {
@@ -118,7 +119,7 @@ impl RecordSource for LmdbSource {
         if self.keys.is_none() {
             let refuse = |e: heed::Error| failed(&e).in_file(&*self.name);
             let mut keys = Keys::default();
-            for entry in self.database.iter(txn(&self.open)?).map_err(refuse)? {
+            for entry in self.database.iter(&self.txn).map_err(refuse)? {
                 keys.bytes.extend_from_slice(entry.map_err(refuse)?.0);
                 keys.ends.push(keys.bytes.len());
             }
@@ -130,7 +131,7 @@ impl RecordSource for LmdbSource {
     fn labels(&mut self) -> Result<Vec<i32>> {
         let refuse = |e: heed::Error| failed(&e).in_file(&*self.name);
         let mut labels = Vec::with_capacity(self.count);
-        for entry in self.database.iter(txn(&self.open)?).map_err(refuse)? {
+        for entry in self.database.iter(&self.txn).map_err(refuse)? {
             let (key, value) = entry.map_err(refuse)?;
             let label = datum::label(value, &String::from_utf8_lossy(key));
             labels.push(label.map_err(|e| e.in_file(&*self.name))?);
@@ -152,37 +153,43 @@ fn failed(error: &heed::Error) -> Error {
     Error::new(Kind::Data, format!("the LMDB data base cannot be read: {error}"))
 }
 
-/// LMDB forbids a process to open one path twice, so the train and the test net share an environment. Those open are
-/// known here; the last source that uses one closes it.
-static OPEN: Mutex<BTreeMap<PathBuf, Weak<Env<WithoutTls>>>> = Mutex::new(BTreeMap::new());
-
-fn open_environments() -> MutexGuard<'static, BTreeMap<PathBuf, Weak<Env<WithoutTls>>>> {
-    // The map is whole at every moment, so a panic elsewhere spoils nothing.
-    OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// One user of an open environment. LMDB forbids a process to open one path twice, so the train and the test net
+/// share an environment; its last user closes it.
+struct Handle {
+    path: PathBuf,
 }
 
-fn environment(path: &Path, map_size: usize) -> heed::Result<Arc<Env<WithoutTls>>> {
-    let mut open = open_environments();
-    if let Some(env) = open.get(path).and_then(Weak::upgrade) {
-        return Ok(env);
+/// The open environments by canonical path, each with the number of its users.
+static OPEN: Mutex<BTreeMap<PathBuf, (Env<WithoutTls>, usize)>> = Mutex::new(BTreeMap::new());
+
+impl Handle {
+    fn new(path: &Path, map_size: usize) -> heed::Result<(Handle, Env<WithoutTls>)> {
+        // The map is whole at every moment, so a panic elsewhere spoils nothing.
+        let mut open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let path = path.to_path_buf();
+        if let Some((env, users)) = open.get_mut(&path) {
+            *users += 1;
+            return Ok((Handle { path }, env.clone()));
+        }
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(map_size);
+        // SAFETY: LMDB asks that the file does not change under the map and that nobody writes without its lock.
+        // We only read; that no other program writes meanwhile is said in the documentation above.
+        let env = unsafe { options.flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK).open(&path) }?;
+        open.insert(path.clone(), (env.clone(), 1));
+        Ok((Handle { path }, env))
     }
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(map_size);
-    // SAFETY: LMDB asks that the file does not change under the map and that nobody writes without its lock.
-    // We only read; that no other program writes meanwhile is said in the documentation above.
-    let env = unsafe { options.flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK).open(path) }?;
-    let env = Arc::new(env);
-    open.insert(path.to_path_buf(), Arc::downgrade(&env));
-    Ok(env)
 }
 
-impl Drop for LmdbSource {
+impl Drop for Handle {
     /// Closes under the lock, so that nobody finds the environment half closed.
     fn drop(&mut self) {
-        let mut open = open_environments();
-        self.open = None;
-        if open.get(&self.path).is_some_and(|env| env.strong_count() == 0) {
-            open.remove(&self.path);
+        let mut open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, users)) = open.get_mut(&self.path) {
+            *users -= 1;
+            if *users == 0 {
+                open.remove(&self.path);
+            }
         }
     }
 }

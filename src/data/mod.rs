@@ -10,8 +10,6 @@ mod lmdb;
 mod prefetch;
 mod record;
 mod sampler;
-#[cfg(test)]
-mod tests;
 mod transform;
 
 pub use datum::DatumReader;
@@ -102,6 +100,11 @@ pub fn batches<T: Real>(
     }
     let [channels, height, width] = shape;
     let shape = [batch, channels, height, width];
+    if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none() {
+        return Err(Error::new(Kind::Value, "a batch is too large")
+            .found(format!("{shape:?}"))
+            .in_field("data_param.batch_size"));
+    }
     let loader = Loader { source, sampler, transformer, seed, layer, shape, labels, record, position };
     Ok(Batches::new(loader, param.prefetch() as usize))
 }
@@ -126,3 +129,6 @@ fn open_source(param: &DataParameter) -> Result<Box<dyn RecordSource>> {
             .in_field("data_param.backend")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,9 @@ pub struct Batches<T> {
     failed: Option<Error>,
 }
 
+/// More batches than this are not made ahead; how many are changes no number.
+const MOST_BATCHES: usize = 1024;
+
 /// Reads and transforms records into batches.
 pub(super) struct Loader<T> {
     pub source: Box<dyn RecordSource>,
@@ -55,7 +58,7 @@ impl<T: Real> Batches<T> {
         Batches {
             shape,
             labels,
-            depth: depth.max(1),
+            depth: depth.clamp(1, MOST_BATCHES),
             position,
             loader: Some(loader),
             thread: None,
@@ -79,13 +82,13 @@ impl<T: Real> Batches<T> {
         self.position
     }
 
-    /// Goes on from a position of the run, as a snapshot kept it. Batches made ahead are thrown away.
-    pub fn seek(&mut self, position: u64) -> Result<()> {
-        if position != self.position {
+    /// Goes on from a position of the run, as a snapshot kept it. Batches made ahead, and an error, are forgotten.
+    pub fn seek(&mut self, position: u64) {
+        if position != self.position || self.failed.is_some() {
             self.stop();
             self.position = position;
+            self.failed = None;
         }
-        Ok(())
     }
 
     /// Copies the next batch to `data` (batch size × channels × height × width) and its labels to `labels` (batch
@@ -123,21 +126,33 @@ impl<T: Real> Batches<T> {
 
     fn start(&mut self) -> Result<Prefetch<T>> {
         let lost = || Error::new(Kind::Data, "the thread that reads the data cannot be started");
-        let mut loader = self.loader.take().ok_or_else(lost)?;
-        loader.position = self.position;
         let (fill, full) = sync_channel(self.depth);
         let (empty, free) = sync_channel(self.depth);
         for _ in 0..self.depth {
-            let data = vec![T::zero(); self.shape.iter().product()];
-            let labels = vec![T::zero(); if self.labels { self.shape[0] } else { 0 }];
+            let data = zeros(self.shape.iter().product())?;
+            let labels = zeros(if self.labels { self.shape[0] } else { 0 })?;
             empty.send(Batch { data, labels }).map_err(|_| lost())?;
         }
+        let mut loader = self.loader.take().ok_or_else(lost)?;
+        loader.position = self.position;
         let thread = thread::Builder::new()
             .name("prefetch".into())
             .spawn(move || loader.run(&free, &fill))
             .map_err(|e| lost().found(e))?;
         Ok(Prefetch { full, empty, thread })
     }
+}
+
+/// A buffer for a part of a batch; one too large for the machine is an error.
+fn zeros<T: Real>(count: usize) -> Result<Vec<T>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(count).map_err(|_| {
+        Error::new(Kind::Value, "there is not enough memory for the batches")
+            .found(format!("{count} values in each"))
+            .in_field("data_param.batch_size")
+    })?;
+    buffer.resize(count, T::zero());
+    Ok(buffer)
 }
 
 impl<T> Batches<T> {

@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn pairs_share_a_label_and_differ() {
         // Label i % 4 but one record alone with label 9; class 0 has an odd number.
-        let labels: Vec<i32> = (0..33).map(|i| if i == 32 { 9 } else { (i % 4) as i32 }).collect();
+        let labels: Vec<i32> = (0..33).map(|i| if i == 32 { 9 } else { i % 4 }).collect();
         let mut s = Sampler::pairs(&labels, 3, 1, 0).unwrap();
         // Four classes of 8: two groups of 3 each, two records left over.
         let length = 4 * 2 * 3;

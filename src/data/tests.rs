@@ -86,31 +86,31 @@ fn datum(width: i32, label: Option<i32>) -> Datum {
 
 #[test]
 fn lmdb_and_idx_give_identical_records() {
-    let mut lmdb = LmdbSource::open(Path::new(&golden("mnist200_lmdb"))).unwrap();
-    let mut idx = IdxSource::open(Path::new(&golden("mnist200-images-idx3-ubyte"))).unwrap();
-    assert_eq!((lmdb.count(), idx.count()), (200, 200));
+    let mut db = LmdbSource::open(Path::new(&golden("mnist200_lmdb"))).unwrap();
+    let mut files = IdxSource::open(Path::new(&golden("mnist200-images-idx3-ubyte"))).unwrap();
+    assert_eq!((db.count(), files.count()), (200, 200));
     let (mut a, mut b) = (Record::default(), Record::default());
     for i in 0..200 {
-        lmdb.read(i, &mut a).unwrap();
-        idx.read(i, &mut b).unwrap();
+        db.read(i, &mut a).unwrap();
+        files.read(i, &mut b).unwrap();
         assert_eq!((a.shape, &a.bytes, a.label), (b.shape, &b.bytes, b.label));
         assert_eq!(a.key, format!("{i:08}"));
     }
     assert_eq!(a.shape, [1, 28, 28]);
-    assert_eq!(lmdb.labels().unwrap(), idx.labels().unwrap());
-    assert!(lmdb.read(200, &mut a).is_err());
+    assert_eq!(db.labels().unwrap(), files.labels().unwrap());
+    assert!(db.read(200, &mut a).is_err());
     // Jumps, before and after the keys are known.
     for _ in 0..2 {
         for i in [150, 3, 4, 199, 0, 77] {
-            lmdb.read(i, &mut a).unwrap();
-            idx.read(i, &mut b).unwrap();
+            db.read(i, &mut a).unwrap();
+            files.read(i, &mut b).unwrap();
             assert_eq!((&a.bytes, a.label), (&b.bytes, b.label));
         }
-        lmdb.index().unwrap();
+        db.index().unwrap();
     }
     assert_eq!(
-        run(&super::tests::lmdb(), &Default::default(), train(), 70).unwrap(),
-        run(&super::tests::idx(), &Default::default(), train(), 70).unwrap()
+        run(&lmdb(), &Default::default(), train(), 70).unwrap(),
+        run(&idx(), &Default::default(), train(), 70).unwrap()
     );
 }
 
@@ -129,7 +129,6 @@ fn one_data_base_is_opened_by_many_and_closed_by_the_last() {
     // Closed: heed opens it again for writing.
     // SAFETY: nobody else has it open.
     unsafe { EnvOpenOptions::new().open(path) }.unwrap();
-    // SAFETY: as above.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..50).for_each(|_| drop(LmdbSource::open(path).unwrap())));
@@ -178,11 +177,12 @@ fn seek_goes_back_and_forth() {
     let first = next(&mut batches);
     let second = next(&mut batches);
     assert_eq!(batches.position(), 12);
-    batches.seek(0).unwrap();
+    batches.seek(0);
     assert_eq!(next(&mut batches), first);
-    batches.seek(6).unwrap();
+    batches.seek(6);
     assert_eq!(next(&mut batches), second);
     assert!(batches.next(&mut [0.0; 3], &mut []).is_err(), "buffers of another size");
+    assert_eq!(next(&mut batches).len(), 6, "which is no error of the data");
 }
 
 #[test]
@@ -271,6 +271,11 @@ fn broken_data_bases_are_refused() {
         std::fs::write(folder.path().join("data.mdb"), &whole[..length]).unwrap();
         refused(&folder, word);
     }
+    // The number of records, in both meta pages.
+    let mut lying = whole.clone();
+    (lying[126], lying[4096 + 126]) = (0xff, 0xff);
+    std::fs::write(folder.path().join("data.mdb"), &lying).unwrap();
+    refused(&folder, "corrupt");
     std::fs::write(folder.path().join("data.mdb"), vec![1; 20_000]).unwrap();
     refused(&folder, "no LMDB");
     std::fs::write(folder.path().join("data.mdb"), &whole).unwrap();
@@ -284,4 +289,15 @@ fn dropping_in_the_middle_ends_the_thread() {
             run(&DataParameter { prefetch: Some(2), ..idx() }, &Default::default(), train(), wanted);
         assert_eq!(batches.unwrap().len(), wanted * 6 * 785);
     }
+}
+
+#[test]
+fn mnist_itself() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("nets/mnist/data");
+    let mut source = IdxSource::open(&folder.join("t10k-images-idx3-ubyte.gz")).unwrap();
+    let labels = source.labels().unwrap();
+    assert_eq!((source.count(), labels.len(), &labels[..5]), (10_000, 10_000, &[7, 2, 1, 0, 4][..]));
+    let mut record = Record::default();
+    source.read(9_999, &mut record).unwrap();
+    assert_eq!((record.shape, record.label), ([1, 28, 28], Some(6)));
 }

@@ -56,18 +56,18 @@ impl<T: Real> Transformer<T> {
     /// Errors: a record smaller than the crop, or of another shape than the mean.
     pub fn output_shape(&self, record: [usize; 3]) -> Result<[usize; 3]> {
         let [channels, height, width] = record;
-        let found = format!("a record of {channels} x {height} x {width}");
+        let found = || format!("a record of {channels} x {height} x {width}");
         let wrong = |field: &str, message: &str| Error::new(Kind::Shape, message).in_field(&path(field));
         match &self.mean {
             Mean::Image(shape, _, file) if *shape != record => {
                 return Err(wrong("mean_file", "the mean image has not the shape of the records")
                     .expected(format!("{} x {} x {}, the shape of {file}", shape[0], shape[1], shape[2]))
-                    .found(found));
+                    .found(found()));
             }
             Mean::Values(v) if v.len() > 1 && v.len() != channels => {
                 return Err(wrong("mean_value", "give one mean_value, or one for each channel")
                     .expected(format!("1 or {} channels", v.len()))
-                    .found(found));
+                    .found(found()));
             }
             _ => {}
         }
@@ -77,7 +77,7 @@ impl<T: Real> Transformer<T> {
         if self.crop > height.min(width) {
             return Err(wrong("crop_size", "crop_size is larger than a record")
                 .expected(format!("height and width of {} at least", self.crop))
-                .found(found));
+                .found(found()));
         }
         Ok([channels, self.crop, self.crop])
     }

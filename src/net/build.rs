@@ -14,7 +14,7 @@ pub struct Node<T: Real> {
     /// Name in the prototxt.
     pub name: String,
     /// Which of the layers of that name in the prototxt.
-    pub(super) nth: usize,
+    pub nth: usize,
     /// The message it was made from.
     pub param: LayerParameter,
     /// The layer itself.

@@ -7,6 +7,8 @@ mod insert_splits;
 mod liveness;
 mod params;
 mod run;
+#[cfg(test)]
+mod tests;
 pub mod weights;
 
 pub use build::{Net, Node};

@@ -21,7 +21,9 @@ fn simple(kind: &str, name: &str, bottom: &str, top: &str) -> String {
 }
 
 fn euclidean(bottom: &str, more: &str) -> String {
-    format!("layer {{ name: 'loss' type: 'EuclideanLoss' bottom: '{bottom}' bottom: 't' top: 'loss' {more} }}\n")
+    format!(
+        "layer {{ name: 'loss' type: 'EuclideanLoss' bottom: '{bottom}' bottom: 't' top: 'loss' {more} }}\n"
+    )
 }
 
 #[test]
@@ -89,11 +91,13 @@ fn shapes_of_shared_parameters_are_checked() {
 
 #[test]
 fn a_test_net_takes_the_train_nets_parameters() {
-    let text = "layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 3 } } }".to_string();
+    let text =
+        "layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 3 } } }".to_string();
     let param = parse_net(&(text.clone() + &ip("ip", "x", "y", "")), "test").unwrap().message;
     let mut weights = Weights::<f32>::new();
     Net::new(&param, 1, &mut weights).unwrap();
-    let more = parse_net(&(text + &ip("ip", "x", "y", "") + &ip("new", "y", "z", "")), "test").unwrap().message;
+    let more =
+        parse_net(&(text + &ip("ip", "x", "y", "") + &ip("new", "y", "z", "")), "test").unwrap().message;
     Net::new(&more, 2, &mut weights).unwrap();
     let names: Vec<_> = weights.iter().map(|p| (p.layer.as_str(), p.index)).collect();
     assert_eq!(names, [("ip", 0), ("ip", 1), ("new", 0), ("new", 1)]);
@@ -131,9 +135,11 @@ fn propagate_down_and_lr_mult_stop_gradients() {
         + &euclidean("y", "");
     let net = Net::<f32>::new(&parse_net(&text, "test").unwrap().message, 1, &mut Weights::new()).unwrap();
     assert!(net.nodes().iter().all(|n| !n.need_backward));
-    assert!(refusal(&ip("ip", "x", "y", "propagate_down: true propagate_down: true"), &[X])
-        .to_string()
-        .contains("propagate_down"));
+    assert!(
+        refusal(&ip("ip", "x", "y", "propagate_down: true propagate_down: true"), &[X])
+            .to_string()
+            .contains("propagate_down")
+    );
 }
 
 #[test]

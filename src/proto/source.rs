@@ -106,7 +106,7 @@ impl Source {
     pub fn locate(&self, error: Error) -> Error {
         let place = match (error.layer(), error.field()) {
             _ if error.place().is_some() => None,
-            (Some(layer), field) => self.place_of_layer(layer, 0, field),
+            (Some(layer), field) => self.place_of_layer(layer, error.layer_nth(), field),
             (None, Some(field)) => self.place_of_field(field),
             (None, None) => None,
         };

@@ -1,0 +1,12 @@
+//! Floor 7: what the subcommands do and a library user may call. Nothing here prints.
+
+mod check_report;
+pub mod gradcheck;
+mod gradient_checker;
+mod net_direction;
+mod slopes;
+mod subject;
+
+pub use check_report::{Check, Report};
+pub use gradient_checker::GradientChecker;
+pub use subject::Subject;
