@@ -114,12 +114,17 @@ pub fn layer(kind: &str, bottom: &str, top: &str) -> String {
 }
 
 /// The loss of the blob `bottom`.
-pub const LOSS: &str = "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'ip2' bottom: 'label' top: 'loss' }\n";
+pub const LOSS: &str =
+    "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'ip2' bottom: 'label' top: 'loss' }\n";
 
 /// A net of two layers with dropout between them.
 pub fn dropout_net(batch: usize) -> String {
-    data(batch) + &ip("ip1", "data", 16) + &layer("ReLU", "ip1", "ip1") + &layer("Dropout", "ip1", "ip1")
-        + &ip("ip2", "ip1", 5) + LOSS
+    data(batch)
+        + &ip("ip1", "data", 16)
+        + &layer("ReLU", "ip1", "ip1")
+        + &layer("Dropout", "ip1", "ip1")
+        + &ip("ip2", "ip1", 5)
+        + LOSS
 }
 
 /// The same without dropout.
@@ -181,7 +186,9 @@ impl Observer for Listener {
             Event::Note(text) | Event::Warning(text) | Event::Debug(text) => text.to_string(),
             Event::Weights { report, .. } => format!("weights {}", report.loaded.join(" ")),
             Event::Restored { iteration, model, .. } => format!("restored {iteration} {}", name(model)),
-            Event::Start { iteration, max_iter, policy, .. } => format!("start {iteration} {max_iter} {policy}"),
+            Event::Start { iteration, max_iter, policy, .. } => {
+                format!("start {iteration} {max_iter} {policy}")
+            }
             Event::Display { iteration, loss, rate, outputs, .. } => {
                 self.displays.push((*iteration, *loss, *rate));
                 let outputs: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();

@@ -35,7 +35,8 @@ fn fields_are_named_with_their_line() {
         ("weights: 'missing.caffemodel'", Kind::Io, "weights[0]"),
     ];
     for (fields, kind, field) in cases {
-        let fields = if fields.contains("lr_policy") { fields.to_string() } else { format!("{SGD} {fields}") };
+        let fields =
+            if fields.contains("lr_policy") { fields.to_string() } else { format!("{SGD} {fields}") };
         let error = refused(&fields);
         assert_eq!((error.kind(), error.field()), (kind, Some(field)), "{fields}: {error}");
         let given = fields.contains(field.split('[').next().unwrap());

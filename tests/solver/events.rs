@@ -66,7 +66,8 @@ const SILENT: &str = "base_lr: 0.1 lr_policy: 'fixed' random_seed: 1";
 
 #[test]
 fn train_state_chooses_layers() {
-    let net = plain_net(4) + "layer { name: 'extra' type: 'Silence' bottom: 'data' include { stage: 'more' } }\n";
+    let net =
+        plain_net(4) + "layer { name: 'extra' type: 'Silence' bottom: 'data' include { stage: 'more' } }\n";
     let has = |fields: &str| {
         let solver: Solver<f32> = solver(&net, fields, &mut Silent).unwrap();
         solver.net().nodes().iter().any(|n| n.name == "extra")
@@ -83,12 +84,8 @@ fn actions_snapshot_and_stop() {
     let mut listener = Listener { actions, ..Default::default() };
     let mut solver: Solver<f32> = solver(&plain_net(4), &fields, &mut listener).unwrap();
     solver.solve(&mut listener).unwrap();
-    let expected = [
-        "seed false",
-        "start 0 9 fixed",
-        "snapshot 2 s_iter_2.caffemodel s_iter_2.solverstate",
-        "stopped 4",
-    ];
+    let expected =
+        ["seed false", "start 0 9 fixed", "snapshot 2 s_iter_2.caffemodel s_iter_2.solverstate", "stopped 4"];
     assert_eq!(listener.lines, expected);
 }
 

@@ -4,7 +4,8 @@ use super::common::*;
 use cortado::device::Pool;
 use cortado::solver::{Silent, Solver};
 
-const SGD: &str = "base_lr: 0.1 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 random_seed: 3 max_iter: 6";
+const SGD: &str =
+    "base_lr: 0.1 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 random_seed: 3 max_iter: 6";
 
 #[test]
 fn two_half_batches_are_one_batch() {
