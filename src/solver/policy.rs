@@ -72,10 +72,9 @@ impl Policy {
                 _ => return Err(missing("max_iter", name)),
             },
             // The one policy whose gamma may be negative: the rate then falls.
-            "sigmoid" => Shape::Sigmoid {
-                gamma: number(param.gamma, "gamma")?,
-                center: stepsize(param, name)? as f64,
-            },
+            "sigmoid" => {
+                Shape::Sigmoid { gamma: number(param.gamma, "gamma")?, center: stepsize(param, name)? as f64 }
+            }
             _ => {
                 let error = Error::new(Kind::UnknownName, format!("unknown learning-rate policy \"{name}\""));
                 let error = error.expected(POLICIES.join(", ")).in_field("lr_policy");

@@ -7,10 +7,10 @@
 //! The weights are written first, then the state that names them, each under a temporary name that is renamed when all is
 //! on the disk. A process killed at any moment leaves the previous pair or the new one.
 
+use super::Solver;
 use super::event::{Event, Observer, Silent};
 use super::model::{Model, positions, reader};
 use super::settings::Settings;
-use super::Solver;
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::net::weights::{copy, describe, fits, to_blob};
@@ -35,9 +35,11 @@ pub(super) fn check(param: &SolverParameter, settings: &Settings) -> Result<()> 
     let folder = folder_of(Path::new(prefix));
     match tempfile::tempfile_in(&folder) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::new(Kind::Io, format!("cannot write snapshots to {}: {error}", folder.display()))
-            .suggest("make the folder, or choose another prefix")
-            .in_field("snapshot_prefix")),
+        Err(error) => {
+            Err(Error::new(Kind::Io, format!("cannot write snapshots to {}: {error}", folder.display()))
+                .suggest("make the folder, or choose another prefix")
+                .in_field("snapshot_prefix"))
+        }
     }
 }
 
@@ -70,7 +72,8 @@ impl<T: Real> Solver<T> {
     /// The state of the run but for the weights, which `model` names.
     fn state(&self, model: &str) -> Result<SolverState> {
         let number = |n: usize| {
-            i32::try_from(n).map_err(|_| Error::new(Kind::Value, format!("{n} iterations do not fit a snapshot")))
+            i32::try_from(n)
+                .map_err(|_| Error::new(Kind::Value, format!("{n} iterations do not fit a snapshot")))
         };
         let Model { net, tests, weights, history } = &self.model;
         // All first buffers, then all second ones: Caffe's order.
@@ -131,8 +134,11 @@ impl<T: Real> Solver<T> {
         let report = load_weights(net, weights, &file).map_err(in_model)?;
         report.ensure_fits().map_err(in_model)?;
         if let Some(layer) = report.missing.first() {
-            let error = Error::new(Kind::Shape, "the snapshot is of another net: it has no weights for the layer");
-            return Err(in_model(error.suggest_nearest(layer, report.skipped.iter().map(String::as_str)).in_layer(layer)));
+            let error =
+                Error::new(Kind::Shape, "the snapshot is of another net: it has no weights for the layer");
+            return Err(in_model(
+                error.suggest_nearest(layer, report.skipped.iter().map(String::as_str)).in_layer(layer),
+            ));
         }
         for (i, blob) in state.history.iter().enumerate() {
             let (k, p) = (i / history.len(), i % history.len());
@@ -157,7 +163,8 @@ impl<T: Real> Solver<T> {
     /// Builds the nets again, with the seed of a snapshot.
     fn reseed(&mut self, seed: u64, observer: &mut dyn Observer) -> Result<()> {
         if self.param.random_seed() >= 0 {
-            let what = format!("the snapshot goes on with its own seed, {seed}, not with random_seed {}", self.seed);
+            let what =
+                format!("the snapshot goes on with its own seed, {seed}, not with random_seed {}", self.seed);
             observer.event(&Event::Warning(&what));
         }
         self.model = Model::new(&self.plans, seed, self.rule.histories())?;
@@ -178,7 +185,10 @@ impl<T: Real> Solver<T> {
         for (i, blob) in blobs.iter().enumerate() {
             let Some(param) = weights.iter().nth(i % history.len()) else { continue };
             if !fits(blob, &param.shape) {
-                let what = format!("the snapshot is of another net: history of parameter {} has another shape", param.index);
+                let what = format!(
+                    "the snapshot is of another net: history of parameter {} has another shape",
+                    param.index
+                );
                 let error = Error::new(Kind::Shape, what).expected(&param.shape).found(describe(blob));
                 return Err(error.in_layer(&param.layer));
             }
@@ -243,7 +253,6 @@ fn seek_all<T: Real>(net: &mut Net<T>, passes: u64) -> Result<()> {
 
 fn whole(value: Option<i32>, field: &str) -> Result<usize> {
     let value = value.unwrap_or(0);
-    usize::try_from(value).map_err(|_| {
-        Error::new(Kind::Data, "a negative number in the snapshot").found(value).in_field(field)
-    })
+    usize::try_from(value)
+        .map_err(|_| Error::new(Kind::Data, "a negative number in the snapshot").found(value).in_field(field))
 }

@@ -61,7 +61,8 @@ pub fn create<T: Real>(param: &SolverParameter) -> Result<Box<dyn UpdateRule<T>>
     match name {
         "SGD" => Ok(Box::new(Sgd { momentum: T::from_f64(param.momentum().into()) })),
         _ if KNOWN.contains(&name) => {
-            let error = Error::new(Kind::Unsupported, format!("the solver \"{name}\" does not exist here yet"));
+            let error =
+                Error::new(Kind::Unsupported, format!("the solver \"{name}\" does not exist here yet"));
             Err(error.expected(SOLVERS.join(", ")).in_field("type"))
         }
         _ => {
