@@ -3,9 +3,14 @@
 //! `docs/adding-a-layer.md` walks through adding one.
 
 pub mod activation;
+pub mod common;
 pub mod data;
+pub mod loss;
+pub mod metric;
+pub mod normalization;
 pub mod registry;
 pub mod utility;
+pub mod vision;
 
 mod io;
 mod layer;

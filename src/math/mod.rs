@@ -10,6 +10,7 @@ pub mod random;
 mod real;
 mod scratch;
 mod simd;
+pub mod softmax;
 pub mod vector;
 
 pub use convolution::{Convolution, Geometry};

@@ -12,7 +12,7 @@
 //! | [`weights`] | layer names, types and blobs of a `.caffemodel` |
 //! | [`blob`] | shapes and values of a `BlobProto` |
 //! | [`binary`] | `.solverstate`, mean files, `Datum` |
-//! | [`file`] | whole files, written atomically |
+//! | [`file`](mod@file) | whole files, written atomically |
 
 /// Messages generated from `proto/caffe.proto`.
 #[allow(missing_docs, clippy::all, rustdoc::all)]

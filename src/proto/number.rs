@@ -54,7 +54,7 @@ mod tests {
             (104.00699, "104.006989"),
             (f32::MAX, "3.40282347e+38"),
             (f32::MIN_POSITIVE, "1.17549435e-38"),
-            (f32::from_bits(1), "1.40129846e-45"),
+            (f32::from_bits(1), "1.4013e-45"),
             (f32::INFINITY, "inf"),
             (f32::NEG_INFINITY, "-inf"),
             (f32::NAN, "nan"),

@@ -178,9 +178,11 @@ impl Parser<'_> {
             return Err(error.expected(field.wanted()).found("a list").in_field(&self.path(field.name())));
         } else {
             self.scanner.next()?;
-            while !self.take(']')? {
+            let mut more = !self.take(']')?;
+            while more {
                 self.value(&field, &name, message, nodes)?;
-                if self.scanner.token != Token::Symbol(']') && !self.take(',')? {
+                more = self.take(',')?;
+                if !more && !self.take(']')? {
                     let error = self.mistake(Kind::Syntax, "a list that is not closed", &self.scanner.span);
                     let error = error.expected("\",\" or \"]\"").found(self.scanner.found());
                     return Err(error.in_field(&self.path(field.name())));

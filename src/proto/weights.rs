@@ -90,7 +90,7 @@ fn layer(record: &Record, fields: &Fields) -> Result<LayerBlobs> {
     let mut layer = LayerBlobs::default();
     let mut blobs = Vec::new();
     for field in record.records() {
-        let field = field.map_err(|e| e.in_layer(&layer.name))?;
+        let field = field.map_err(|e| if layer.name.is_empty() { e } else { e.in_layer(&layer.name) })?;
         if let Some(bytes) = field.bytes(fields.name) {
             layer.name = text(bytes);
         } else if let Some(bytes) = field.bytes(fields.kind) {

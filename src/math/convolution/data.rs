@@ -8,7 +8,7 @@ use crate::math::gemm::pack::Matrix;
 use crate::math::gemm::product::{Output, Product};
 use crate::math::parallel::for_each_chunk;
 use crate::math::scratch::scratch;
-use crate::math::simd;
+use crate::math::simd::{self, Fold, Kernels};
 
 /// How the gradient of the bottom is computed.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) enum DataForm {
 const ROWS: usize = 128;
 /// Elements of the window matrix computed at once.
 const BLOCK: usize = 1 << 15;
+/// Offsets of taps that are added into a line together differ by this at most.
+const NEAR: usize = 15;
 
 impl DataForm {
     pub(super) fn choose(g: &Geometry, output: &[usize], windows: &Windows) -> DataForm {
@@ -90,9 +92,18 @@ fn scatter<T: Real>(plan: &Convolution, w: &[T], dy: &[T], dx: &mut [T]) {
     let (taps, depth, pixels, plane) = (windows.taps.len(), plan.depth(), windows.pixels, windows.plane());
     // Some whole channels at a time, and several samples where they are small.
     let some = channels.div_ceil(channels.div_ceil(ROWS.div_ceil(taps)));
-    let columns = (BLOCK / (some * taps)).max(32).next_multiple_of(32);
+    let columns = (BLOCK / (some * taps)).max(32);
     let samples = (columns / pixels).max(1);
-    let columns = columns.min(samples * pixels);
+    let columns = match pixels <= columns {
+        true => samples * pixels,
+        // Whole lines, in equal blocks.
+        false => {
+            let lines = pixels / windows.line;
+            let blocks = lines.div_ceil((columns / windows.line).max(1));
+            lines.div_ceil(blocks) * windows.line
+        }
+    };
+    let kernels = simd::kernels(plan.isa);
     let image = g.channels * plane;
     for group in 0..g.groups {
         let w = &w[group * outputs * depth..][..outputs * depth];
@@ -140,7 +151,7 @@ fn scatter<T: Real>(plan: &Convolution, w: &[T], dy: &[T], dx: &mut [T]) {
                                 let c = Output::matrix(&mut buffer[..rows * len], rows, len);
                                 p.piece(&blocks, &(0..rows), 0, &blocks.all(), 0..len, packed, &c);
                             });
-                            put(windows, &buffer[..rows * len], pixel, len, n, padded);
+                            put(kernels, windows, &buffer[..rows * len], pixel, len, n, padded);
                         }
                         for (i, padded) in padded.chunks_exact(windows.padded_plane()).enumerate() {
                             windows.unpad(padded, &mut dx[i / n * image + i % n * plane..][..plane]);
@@ -166,20 +177,51 @@ type Part<'a, T> = Product<'a, T, Matrix<'a, T>, PixelColumns<'a, T>>;
 
 /// Adds columns `pixel..pixel + len` of the window matrix (`n` channels × taps rows) into padded planes, those of a
 /// sample one after another.
-fn put<T: Real>(w: &Windows, columns: &[T], pixel: usize, len: usize, n: usize, padded: &mut [T]) {
-    let taps = w.taps.len();
-    let plane = w.padded_plane();
-    for (row, values) in columns.chunks_exact(len).enumerate() {
-        let (channel, offset) = (row / taps, w.taps[row % taps]);
-        let mut at = 0;
-        while at < len {
-            let (sample, p) = ((pixel + at) / w.pixels, (pixel + at) % w.pixels);
-            let (line, column) = (p / w.line, p % w.line);
-            let run = (w.line - column).min(len - at);
-            let start = (sample * n + channel) * plane + w.starts[line] + offset + column * w.step;
-            let to = padded[start..].iter_mut().step_by(w.step);
-            to.zip(&values[at..at + run]).for_each(|(to, &x)| *to += x);
-            at += run;
+fn put<T: Real>(
+    kernels: &Kernels<T>,
+    w: &Windows,
+    columns: &[T],
+    pixel: usize,
+    len: usize,
+    n: usize,
+    padded: &mut [T],
+) {
+    let (taps, plane) = (w.taps.len(), w.padded_plane());
+    let mut at = 0;
+    while at < len {
+        // Whole lines of one sample.
+        let (sample, p) = ((pixel + at) / w.pixels, (pixel + at) % w.pixels);
+        let here = (w.pixels - p).min(len - at);
+        let lines = p / w.line..(p + here) / w.line;
+        for (row, taps_row) in w.taps.chunks_exact(w.taps_line).enumerate() {
+            // Taps of a row that are near each other: all of them, or those of a phase.
+            let mut first = 0;
+            while first < taps_row.len() {
+                let base = taps_row[first];
+                let near = taps_row[first..]
+                    .iter()
+                    .take_while(|&&t| t.checked_sub(base).is_some_and(|d| d <= NEAR))
+                    .count();
+                let mut shifts = [0; NEAR + 1];
+                let shifts = &mut shifts[..near];
+                shifts.iter_mut().zip(&taps_row[first..]).for_each(|(s, &t)| *s = t - base);
+                let fold = Fold {
+                    windows: columns,
+                    from: (row * w.taps_line + first) * len + at,
+                    rows: taps * len,
+                    row: len,
+                    line: w.line,
+                    planes: n,
+                    image: std::ptr::null_mut(),
+                    to: sample * n * plane + base,
+                    plane,
+                    starts: &w.starts[lines.clone()],
+                    shifts,
+                };
+                kernels.fold(&fold, padded);
+                first += near;
+            }
         }
+        at += here;
     }
 }

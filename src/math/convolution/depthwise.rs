@@ -49,11 +49,7 @@ pub(super) fn forward<T: Real>(
                     for (line, y) in y.chunks_exact_mut(w.line).enumerate() {
                         for (&tap, &a) in w.taps.iter().zip(&weights[output * taps..]) {
                             let x = &x[w.starts[line] + tap..];
-                            if w.step == 1 {
-                                y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
-                            } else {
-                                y.iter_mut().zip(x.iter().step_by(w.step)).for_each(|(y, &x)| *y += a * x);
-                            }
+                            y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
                         }
                     }
                 });
@@ -80,12 +76,7 @@ pub(super) fn backward_data<T: Real>(w: &Windows, each: usize, weights: &[T], dy
                         for (line, dy) in dy.enumerate() {
                             for (&tap, &a) in w.taps.iter().zip(weights) {
                                 let dx = &mut padded[w.starts[line] + tap..];
-                                if w.step == 1 {
-                                    dx.iter_mut().zip(dy).for_each(|(dx, &dy)| *dx += a * dy);
-                                } else {
-                                    let dx = dx.iter_mut().step_by(w.step);
-                                    dx.zip(dy).for_each(|(dx, &dy)| *dx += a * dy);
-                                }
+                                dx.iter_mut().zip(dy).for_each(|(dx, &dy)| *dx += a * dy);
                             }
                         }
                     }
@@ -113,7 +104,7 @@ pub(super) fn backward_weights<T: Real>(w: &Windows, each: usize, x: &[T], dy: &
                     for (dw, &tap) in dw.iter_mut().zip(&w.taps) {
                         let mut sum = T::zero();
                         for (line, dy) in dy.chunks_exact(w.line).enumerate() {
-                            sum += line_dot(dy, &x[w.starts[line] + tap..], w.step);
+                            sum += line_dot(dy, &x[w.starts[line] + tap..]);
                         }
                         *dw += sum;
                     }
@@ -123,17 +114,15 @@ pub(super) fn backward_weights<T: Real>(w: &Windows, each: usize, x: &[T], dy: &
     );
 }
 
-/// `Σ dyᵢ · x[i·step]`, eight sums side by side.
+/// `Σ dyᵢ · xᵢ`, sixteen sums side by side.
 #[inline(always)]
-fn line_dot<T: Real>(dy: &[T], x: &[T], step: usize) -> T {
-    let mut sums = [T::zero(); 8];
-    let chunks = dy.chunks_exact(8);
-    let done = dy.len() - chunks.remainder().len();
-    let rest = chunks.remainder().iter().enumerate().map(|(i, &dy)| dy * x[(done + i) * step]).sum::<T>();
-    for (i, dy) in chunks.enumerate() {
-        let x = &x[8 * i * step..];
-        for (lane, (sum, &dy)) in sums.iter_mut().zip(dy).enumerate() {
-            *sum += dy * x[lane * step];
+fn line_dot<T: Real>(dy: &[T], x: &[T]) -> T {
+    let mut sums = [T::zero(); 16];
+    let (dys, xs) = (dy.chunks_exact(16), x[..dy.len()].chunks_exact(16));
+    let rest = dys.remainder().iter().zip(xs.remainder()).map(|(&dy, &x)| dy * x).sum::<T>();
+    for (dy, x) in dys.zip(xs) {
+        for (sum, (&dy, &x)) in sums.iter_mut().zip(dy.iter().zip(x)) {
+            *sum += dy * x;
         }
     }
     sums.into_iter().sum::<T>() + rest

@@ -1,13 +1,17 @@
 //! The windows of images as a matrix that is never stored: row (channel, tap), column (image, pixel).
 
 use crate::math::Real;
-use crate::math::gemm::pack::{Panel, Source, Split};
+use crate::math::gemm::pack::{Panel, Source, Split, chunk_of_rows, each_panel};
 use crate::math::scratch::scratch;
-use crate::math::simd::{Copy, Kernels, Run};
+use crate::math::simd::{Copy, Kernels, Run, Turn};
 use std::ops::Range;
 
-/// Where the windows lie in the planes of a batch. Planes with padding are copied, a band at a time, into
-/// padded ones; there window p starts at `starts[p / line] + p % line · step` and its tap t is `taps[t]` further.
+/// Where the windows lie in the planes of a batch.
+///
+/// Planes that need padding or a step along their lines are copied, a band at a time, into padded ones whose lines
+/// hold first the elements at multiples of the step, then those one further, and so on: so neighbouring windows are
+/// neighbours in memory for any step. There window p starts at `starts[p / line] + p % line`, and its tap t is
+/// `taps[t]` further.
 #[derive(Debug)]
 pub(super) struct Windows {
     /// Elements of a sample, all groups together.
@@ -16,18 +20,20 @@ pub(super) struct Windows {
     input: Vec<usize>,
     /// Zeros before each axis.
     pad: Vec<usize>,
-    /// Sizes with padding (those of the input if there is none).
+    /// Sizes with padding (those of the input if there is none), the last rounded up to whole steps.
     padded: Vec<usize>,
     /// Output pixels of a sample.
     pub pixels: usize,
     /// Output pixels of a line (the last axis).
     pub line: usize,
-    /// Step from pixel to pixel within a line.
-    pub step: usize,
+    /// Step from pixel to pixel along a line of the input.
+    step: usize,
     /// Start of the first window of each line in a padded plane.
     pub starts: Vec<usize>,
     /// Offset of each tap in a padded plane.
     pub taps: Vec<usize>,
+    /// Taps of a line of the kernel.
+    pub taps_line: usize,
     /// Indices of the outermost axis that a window covers.
     reach: usize,
     /// Input index of the outermost axis, per output line.
@@ -66,16 +72,24 @@ impl Windows {
         };
         let (input, output, kernel) = (widen(input, 1), widen(output, 1), widen(kernel, 1));
         let (pad, stride, dilation) = (widen(pad, 0), widen(stride, 1), widen(dilation, 1));
-        let padded: Vec<usize> = input.iter().zip(&pad).map(|(n, p)| n + 2 * p).collect();
         let last = input.len() - 1;
+        let step = stride[last];
+        let mut padded: Vec<usize> = input.iter().zip(&pad).map(|(n, p)| n + 2 * p).collect();
+        padded[last] = padded[last].next_multiple_of(step);
+        let phase = padded[last] / step;
+        let rows = offsets(&kernel[..last], &dilation, &padded);
+        // Taps along a line, those of a phase together, so that they can be put back together.
+        let along = (0..kernel[last]).map(|i| i * dilation[last]).map(|at| at % step * phase + at / step);
+        let taps = rows.iter().flat_map(|row| along.clone().map(move |at| row + at)).collect();
         let starts = offsets(&output[..last], &stride, &padded);
         let outer_lines = starts.len() / output[0].max(1);
         Windows {
             image: channels * input.iter().product::<usize>(),
             pixels: output.iter().product(),
             line: output[last],
-            step: stride[last],
-            taps: offsets(&kernel, &dilation, &padded),
+            step,
+            taps,
+            taps_line: kernel[last],
             reach: (kernel[0] - 1) * dilation[0] + 1,
             outer: (0..starts.len()).map(|line| line / outer_lines * stride[0]).collect(),
             starts,
@@ -95,9 +109,9 @@ impl Windows {
         self.padded.iter().product()
     }
 
-    /// Whether there is padding.
+    /// Whether planes must be copied.
     pub(super) fn is_padded(&self) -> bool {
-        self.padded != self.input
+        self.padded != self.input || self.step > 1
     }
 
     /// Copies indices `outer` of the outermost padded axis of a plane, with zeros around it.
@@ -118,14 +132,27 @@ impl Windows {
     }
 
     fn pad_axis<T: Real>(&self, axis: usize, from: &[T], to: &mut [T]) {
-        let (pad, last) = (self.pad[axis], axis + 1 == self.input.len());
+        let pad = self.pad[axis];
+        if axis + 1 == self.input.len() && self.step > 1 {
+            let phase = to.len() / self.step;
+            for (i, to) in to.chunks_exact_mut(phase).enumerate() {
+                let skip = pad.saturating_sub(i).div_ceil(self.step);
+                let (before, rest) = to.split_at_mut(skip.min(phase));
+                before.fill(T::zero());
+                let from = from.get(i + skip * self.step - pad..).unwrap_or_default();
+                let count = from.len().div_ceil(self.step).min(rest.len());
+                rest[count..].fill(T::zero());
+                rest.iter_mut().zip(from.iter().step_by(self.step)).for_each(|(to, &x)| *to = x);
+            }
+            return;
+        }
         let inner: usize = self.padded[axis + 1..].iter().product();
         let step: usize = self.input[axis + 1..].iter().product();
         let (before, rest) = to.split_at_mut(pad * inner);
         let (middle, after) = rest.split_at_mut(self.input[axis] * inner);
         before.fill(T::zero());
         after.fill(T::zero());
-        if last {
+        if axis + 1 == self.input.len() {
             middle.copy_from_slice(from);
         } else {
             for (to, from) in middle.chunks_exact_mut(inner).zip(from.chunks_exact(step)) {
@@ -139,6 +166,13 @@ impl Windows {
         fn go<T: Real>(w: &Windows, axis: usize, from: &[T], to: &mut [T]) {
             let inner: usize = w.padded[axis + 1..].iter().product();
             let step: usize = w.input[axis + 1..].iter().product();
+            if axis + 1 == w.input.len() && w.step > 1 {
+                let phase = from.len() / w.step;
+                for (i, to) in (w.pad[axis]..).zip(to) {
+                    *to = from[i % w.step * phase + i / w.step];
+                }
+                return;
+            }
             let from = &from[w.pad[axis] * inner..][..w.input[axis] * inner];
             if axis + 1 == w.input.len() {
                 to.copy_from_slice(from);
@@ -190,15 +224,20 @@ impl Windows {
 
     /// The runs of `pixels` (as many as a panel has at most) in a band, into `runs`; returns how many.
     fn runs<T>(&self, band: &Band<T>, pixels: Range<usize>, runs: &mut [Run]) -> usize {
+        let (mut sample, pixel) = (pixels.start / self.pixels, pixels.start % self.pixels);
+        let (mut line, mut column) = (pixel / self.line, pixel % self.line);
         let (mut lane, mut count) = (0, 0);
         while lane < pixels.len() {
-            let (sample, pixel) = ((pixels.start + lane) / self.pixels, (pixels.start + lane) % self.pixels);
-            let (line, column) = (pixel / self.line, pixel % self.line);
             let len = (self.line - column).min(pixels.len() - lane);
             let start = band.origin + (sample - band.first) * band.image + self.starts[line] - band.skipped;
-            runs[count] = Run { lane, len, start: start + column * self.step, plane: band.plane };
+            runs[count] = Run { lane, len, start: start + column, plane: band.plane };
             count += 1;
             lane += len;
+            column = 0;
+            line += 1;
+            if line == self.starts.len() {
+                (line, sample) = (0, sample + 1);
+            }
         }
         count
     }
@@ -235,13 +274,8 @@ impl<T: Real> Source<T> for Columns<'_, T> {
         let channels = k.start / taps..(k.end - 1) / taps + 1;
         let rows = k.start - channels.start * taps..k.end - channels.start * taps;
         w.band(self.x, channels, lanes.clone(), |band| {
-            let mut rest = &mut *block;
-            for Panel { start, len, width } in split.panels(lanes.len()) {
-                let (panel, next) = std::mem::take(&mut rest).split_at_mut(width * rows.len());
-                rest = next;
-                if len < width {
-                    panel.fill(T::zero());
-                }
+            let chunk = chunk_of_rows::<T>(w.plane());
+            each_panel(split, lanes.len(), rows, chunk, block, |Panel { start, len, width }, rows, panel| {
                 let mut runs = [Run::default(); 64];
                 let first = lanes.start + start;
                 let count = w.runs(band, first..first + len, &mut runs);
@@ -249,13 +283,12 @@ impl<T: Real> Source<T> for Columns<'_, T> {
                     image: band.data,
                     runs: &runs[..count],
                     offsets: &w.taps,
-                    step: w.step,
-                    rows: rows.clone(),
+                    rows,
                     width,
                     panel: std::ptr::null_mut(),
                 };
                 kernels.copy(&copy, panel);
-            }
+            });
         });
     }
 
@@ -279,39 +312,45 @@ pub(super) struct Rows<'a, T> {
 }
 
 impl<T: Real> Source<T> for Rows<'_, T> {
-    fn pack(&self, _: &Kernels<T>, lanes: Range<usize>, k: Range<usize>, split: Split, block: &mut [T]) {
+    fn pack(
+        &self,
+        kernels: &Kernels<T>,
+        lanes: Range<usize>,
+        k: Range<usize>,
+        split: Split,
+        block: &mut [T],
+    ) {
         let w = self.windows;
         let taps = w.taps.len();
         let channels = lanes.start / taps..(lanes.end - 1) / taps + 1;
         w.band(self.x, channels.clone(), k.clone(), |band| {
-            let mut rest = &mut *block;
-            for Panel { start, len, width } in split.panels(lanes.len()) {
-                let (panel, next) = std::mem::take(&mut rest).split_at_mut(width * k.len());
-                rest = next;
+            let panels = |Panel { start, len, width }: Panel, k: Range<usize>, panel: &mut [T]| {
                 let mut offsets = [0; 64];
                 for (i, offset) in offsets[..len].iter_mut().enumerate() {
                     let lane = lanes.start + start + i;
                     *offset = (lane / taps - channels.start) * band.plane + w.taps[lane % taps];
                 }
-                let mut groups = panel.chunks_exact_mut(width);
+                let mut groups = &mut *panel;
                 let mut pixel = k.start;
                 while pixel < k.end {
                     let mut runs = [Run::default(); 1];
                     let line = w.line - pixel % w.pixels % w.line;
                     let end = (pixel + line).min(k.end);
                     w.runs(band, pixel..end, &mut runs);
-                    for i in 0..end - pixel {
-                        let window = &band.data[runs[0].start + i * w.step..];
-                        if let Some(group) = groups.next() {
-                            for (x, &offset) in group.iter_mut().zip(&offsets[..len]) {
-                                *x = window[offset];
-                            }
-                            group[len..].fill(T::zero());
-                        }
-                    }
+                    let (here, next) = groups.split_at_mut((end - pixel) * width);
+                    let turn = Turn {
+                        data: band.data.get(runs[0].start..).unwrap_or_default(),
+                        lanes: &offsets[..len],
+                        len: end - pixel,
+                        width,
+                        panel: std::ptr::null_mut(),
+                    };
+                    kernels.turn(&turn, here);
+                    groups = next;
                     pixel = end;
                 }
-            }
+            };
+            each_panel(split, lanes.len(), k.clone(), usize::MAX, block, panels);
         });
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod pack;
 pub(crate) mod product;
+mod single;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -69,6 +70,14 @@ pub(crate) fn gemm_on<T: Real>(
             vector::scale(beta, c);
         }
         return;
+    }
+    match (m, n, ta, tb) {
+        // The vector is dense whether it counts as transposed or not.
+        (1, _, _, Transpose::Yes) => return single::rows(isa, alpha, b, a, beta, c),
+        (1, _, _, Transpose::No) => return single::columns(isa, alpha, b, a, beta, c),
+        (_, 1, Transpose::No, _) => return single::rows(isa, alpha, a, b, beta, c),
+        (_, 1, Transpose::Yes, _) => return single::columns(isa, alpha, a, b, beta, c),
+        _ => {}
     }
     let (lane_step, k_step) = if ta == Transpose::No { (k, 1) } else { (1, m) };
     let left = Matrix { data: a, lane_step, k_step, scale: alpha };

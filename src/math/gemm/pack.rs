@@ -4,7 +4,7 @@
 //! side.
 
 use crate::math::Real;
-use crate::math::simd::{Copy, Kernels, Run};
+use crate::math::simd::{Copy, Kernels, Run, Turn};
 use std::ops::Range;
 
 /// Where the lanes of a block are cut into panels.
@@ -73,6 +73,37 @@ impl Split {
     }
 }
 
+/// Part of k to pack for all panels of a block if the lanes are neighbours in memory and the rows, `step` apart, lie on
+/// pages of their own: few pages at a time.
+pub(crate) fn chunk_of_rows<T>(step: usize) -> usize {
+    if step * size_of::<T>() >= 4096 { 32 } else { usize::MAX }
+}
+
+/// Calls `f(panel, part of k, memory)` for all panels of a block and all parts of at most `chunk` of k. Lanes of the
+/// memory that the panel does not use are zero.
+pub(crate) fn each_panel<T: Real>(
+    split: Split,
+    len: usize,
+    k: Range<usize>,
+    chunk: usize,
+    block: &mut [T],
+    mut f: impl FnMut(Panel, Range<usize>, &mut [T]),
+) {
+    let mut begin = k.start;
+    while begin < k.end {
+        let end = begin.saturating_add(chunk).min(k.end);
+        for panel in split.panels(len) {
+            let at = panel.start * k.len() + (begin - k.start) * panel.width;
+            let here = &mut block[at..][..(end - begin) * panel.width];
+            if panel.len < panel.width {
+                here.fill(T::zero());
+            }
+            f(panel, begin..end, here);
+        }
+        begin = end;
+    }
+}
+
 /// An operand that can be packed.
 pub(crate) trait Source<T: Real>: Sync {
     /// Packs block `lanes` × `k`: the panels of `split` one after another, panel p at `p.start · k.len()`, each
@@ -85,16 +116,15 @@ pub(crate) trait Source<T: Real>: Sync {
         split: Split,
         block: &mut [T],
     ) {
-        let mut rest = block;
-        for panel in split.panels(lanes.len()) {
-            let (here, next) = rest.split_at_mut(panel.width * k.len());
+        each_panel(split, lanes.len(), k, self.chunk(), block, |panel, k, here| {
             let first = lanes.start + panel.start;
-            if panel.len < panel.width {
-                here.fill(T::zero());
-            }
-            self.panel(kernels, first..first + panel.len, k.clone(), panel.width, here);
-            rest = next;
-        }
+            self.panel(kernels, first..first + panel.len, k, panel.width, here);
+        });
+    }
+
+    /// How much of k is packed for all panels before the next part is.
+    fn chunk(&self) -> usize {
+        usize::MAX
     }
 
     /// Packs one panel; lanes past the end of `lanes` are left alone.
@@ -117,6 +147,10 @@ pub(crate) struct Matrix<'a, T> {
 }
 
 impl<T: Real> Source<T> for Matrix<'_, T> {
+    fn chunk(&self) -> usize {
+        if self.lane_step == 1 { chunk_of_rows::<T>(self.k_step) } else { usize::MAX }
+    }
+
     fn panel(
         &self,
         kernels: &Kernels<T>,
@@ -154,31 +188,20 @@ pub(crate) fn copy_planes<T: Real>(
     width: usize,
     panel: &mut [T],
 ) {
-    let panel_len = panel.len();
-    kernels.copy(
-        &Copy { image, runs, offsets: &[0], step: 1, rows: k, width, panel: std::ptr::null_mut() },
-        &mut panel[..panel_len],
-    );
+    kernels.copy(&Copy { image, runs, offsets: &[0], rows: k, width, panel: std::ptr::null_mut() }, panel);
 }
 
 /// Neighbours in memory are neighbours in k: `panel[k·width + lane] = data[lane·step + k]`.
-#[allow(clippy::too_many_arguments)]
 pub(crate) fn transpose<T: Real>(
-    _: &Kernels<T>,
+    kernels: &Kernels<T>,
     data: &[T],
     step: usize,
     lanes: usize,
-    k: usize,
+    len: usize,
     width: usize,
     panel: &mut [T],
 ) {
-    // Sixteen groups at a time stay in the first-level cache.
-    for (block, groups) in panel[..k * width].chunks_mut(16 * width).enumerate() {
-        for lane in 0..lanes {
-            let row = &data[lane * step + block * 16..];
-            for (group, &x) in groups.chunks_exact_mut(width).zip(row) {
-                group[lane] = x;
-            }
-        }
-    }
+    let mut starts = [0; 64];
+    starts.iter_mut().enumerate().for_each(|(i, start)| *start = i * step);
+    kernels.turn(&Turn { data, lanes: &starts[..lanes], len, width, panel: std::ptr::null_mut() }, panel);
 }

@@ -12,8 +12,6 @@ use std::ops::Range;
 const K_BYTES: usize = 2048;
 /// Bytes of a packed block of B, which should stay in the second-level cache.
 const B_BYTES: usize = 512 << 10;
-/// Bytes of a packed block of A that is swept over for each panel of B.
-const SWEEP_BYTES: usize = 768 << 10;
 /// Bytes of A packed before the work is spread.
 const A_BYTES: usize = 8 << 20;
 /// Most rows of A packed at once.
@@ -248,22 +246,20 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         right: &[T],
         c: &Output<T>,
     ) {
-        let split = self.split_a();
-        let group = (SWEEP_BYTES / (size_of::<T>() * self.kernels.rows() * k.len())).max(1);
-        for first in panels.clone().step_by(group) {
+        // A panel of A in the first-level cache meets all panels of B, which stay in the second level; so A is read
+        // once, and C is written along its rows.
+        for i in panels.clone() {
+            let a = self.split_a().panel(i, rows.len());
+            let left = &left[a.start * k.len()..][..a.width * k.len()];
+            let i = rows.start + a.start;
+            let (beta, bias) = match self.bias {
+                _ if k.start > 0 => (T::one(), std::ptr::null()),
+                Some(bias) => (self.beta, bias[i..][..a.len].as_ptr()),
+                None => (self.beta, std::ptr::null()),
+            };
             for b in self.split_b().panels(columns.len()) {
-                for i in first..(first + group).min(panels.end) {
-                    let a = split.panel(i, rows.len());
-                    let (i, j) = (rows.start + a.start, columns.start + b.start);
-                    let left = &left[a.start * k.len()..][..a.width * k.len()];
-                    let right = &right[b.start * k.len()..][..b.width * k.len()];
-                    let (beta, bias) = match self.bias {
-                        _ if k.start > 0 => (T::one(), std::ptr::null()),
-                        Some(bias) => (self.beta, bias[i..][..a.len].as_ptr()),
-                        None => (self.beta, std::ptr::null()),
-                    };
-                    self.tile(k.len(), (i, a), (j, b), left, right, beta, bias, c);
-                }
+                let right = &right[b.start * k.len()..][..b.width * k.len()];
+                self.tile(k.len(), (i, a), (columns.start + b.start, b), left, right, beta, bias, c);
             }
         }
     }

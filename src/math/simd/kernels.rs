@@ -1,6 +1,7 @@
-//! The two kernels everything rests on: a tile of a matrix product, and the copy of windows into a panel.
+//! The kernel everything rests on: a tile of a matrix product.
 
 use super::lanes::Lanes;
+use super::moves::{Copy, Fold, Turn};
 use crate::math::Real;
 
 /// Kernels of one number type on one instruction set.
@@ -12,6 +13,8 @@ pub struct Kernels<T: 'static> {
     /// `narrow[i]` computes tiles of `i + 1` rows and one vector.
     pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
     pub(super) copy: unsafe fn(&Copy<T>),
+    pub(super) turn: unsafe fn(&Turn<T>),
+    pub(super) fold: unsafe fn(&Fold<T>),
 }
 
 /// A tile of `C = A·B + beta·C + bias`: what to read and where to write.
@@ -36,32 +39,6 @@ pub(crate) struct Tile<T> {
     pub bias: *const T,
 }
 
-/// A stretch of neighbouring pixels of one panel whose windows are neighbours in the image.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Run {
-    /// First lane of the panel.
-    pub lane: usize,
-    /// Lanes.
-    pub len: usize,
-    /// Where the window of the first pixel starts in the first channel.
-    pub start: usize,
-    /// Distance of channels.
-    pub plane: usize,
-}
-
-/// Fills a panel with rows `rows` of the window matrix: row `c·offsets.len() + t` holds, for each lane, element
-/// `start + c·plane + offsets[t] + i·step` of `image`, where lane i of its run starts there.
-pub(crate) struct Copy<'a, T> {
-    pub image: &'a [T],
-    pub runs: &'a [Run],
-    pub offsets: &'a [usize],
-    pub step: usize,
-    pub rows: std::ops::Range<usize>,
-    pub width: usize,
-    /// `rows.len() · width` numbers.
-    pub panel: *mut T,
-}
-
 impl<T: Real> Kernels<T> {
     /// Numbers in a vector.
     pub(crate) fn lanes(&self) -> usize {
@@ -84,22 +61,6 @@ impl<T: Real> Kernels<T> {
         let table = if width > self.lanes { self.wide } else { self.narrow };
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
         unsafe { table[rows - 1](tile) }
-    }
-
-    /// Copies windows into a panel.
-    pub(crate) fn copy(&self, copy: &Copy<T>, panel: &mut [T]) {
-        let taps = copy.offsets.len();
-        let reach = copy.offsets.iter().max().copied().unwrap_or(0);
-        let channel = copy.rows.end.saturating_sub(1) / taps.max(1);
-        assert!(panel.len() >= copy.rows.len() * copy.width);
-        for run in copy.runs {
-            let last = run.start + channel * run.plane + reach + (run.len - 1) * copy.step;
-            assert!(run.lane + run.len <= copy.width && last < copy.image.len());
-        }
-        let copy = Copy { panel: panel.as_mut_ptr(), rows: copy.rows.clone(), ..*copy };
-        // SAFETY: the lines above checked every access; a table is only handed out where the processor has its
-        // features.
-        unsafe { (self.copy)(&copy) }
     }
 }
 
@@ -145,45 +106,6 @@ pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usiz
                     S::store_first(c, old, n);
                 }
             }
-        }
-    }
-}
-
-/// Body of the copy kernels.
-///
-/// # Safety
-/// Every access that `copy` describes is good; only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn copy_rows<T: Real, S: Lanes<T>>(copy: &Copy<T>) {
-    let taps = copy.offsets.len();
-    let (first, begin) = (copy.rows.start / taps, copy.rows.start % taps);
-    for run in copy.runs {
-        let mut lane = 0;
-        while lane < run.len {
-            let n = (run.len - lane).min(S::COUNT);
-            // SAFETY: promised by the caller.
-            unsafe {
-                let mut to = copy.panel.add(run.lane + lane);
-                let mut from = copy.image.as_ptr().add(run.start + first * run.plane + lane * copy.step);
-                let mut tap = begin;
-                for _ in 0..copy.rows.len() {
-                    let window = from.add(*copy.offsets.get_unchecked(tap));
-                    if copy.step == 1 {
-                        S::store_first(to, S::load_first(window, n), n);
-                    } else {
-                        for i in 0..n {
-                            *to.add(i) = *window.add(i * copy.step);
-                        }
-                    }
-                    to = to.add(copy.width);
-                    tap += 1;
-                    if tap == taps {
-                        tap = 0;
-                        from = from.wrapping_add(run.plane);
-                    }
-                }
-            }
-            lane += n;
         }
     }
 }

@@ -48,4 +48,35 @@ pub(crate) trait Lanes<T: Real> {
             }
         }
     }
+
+    /// The lanes whose bits are set from memory, the others zero and not touched.
+    #[inline(always)]
+    unsafe fn load_masked(p: *const T, bits: u32) -> Self::V {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: the numbers of the set bits are good at `p`; the buffer holds COUNT <= 16.
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::COUNT) {
+                if bits >> i & 1 == 1 {
+                    *lane = *p.wrapping_add(i);
+                }
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Columns that [`Lanes::turn`] transposes.
+    const TURN: usize = 1;
+
+    /// The first TURN numbers of COUNT rows, transposed: vector i holds number i of each row. Gives them to `out`.
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const T; 16], at: usize, mut out: impl FnMut(usize, Self::V)) {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: number `at` is good in each of the COUNT <= 16 rows.
+        unsafe {
+            for (lane, row) in lanes.iter_mut().zip(rows).take(Self::COUNT) {
+                *lane = *row.add(at);
+            }
+            out(0, Self::load(lanes.as_ptr()));
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 mod kernels;
 mod lanes;
+mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
@@ -13,7 +14,8 @@ mod plain;
 mod x86;
 
 pub use kernels::Kernels;
-pub(crate) use kernels::{Copy, Run, Tile};
+pub(crate) use kernels::Tile;
+pub(crate) use moves::{Copy, Fold, Run, Turn};
 
 use super::Real;
 

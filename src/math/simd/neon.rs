@@ -1,8 +1,9 @@
 //! NEON: 32 registers of 16 bytes.
 
-use super::Copy;
-use super::kernels::{Kernels, Tile, copy_rows, micro};
+use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
+use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::{Copy, Fold, Turn};
 use crate::math::Real;
 use std::arch::aarch64::*;
 
@@ -88,6 +89,24 @@ where
     unsafe { copy_rows::<T, Neon>(c) }
 }
 
+#[target_feature(enable = "neon")]
+unsafe fn turn<T: Real>(t: &Turn<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `turn_rows`; the features are enabled here.
+    unsafe { turn_rows::<T, Neon>(t) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn fold<T: Real>(t: &Fold<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `fold_rows`; the features are enabled here.
+    unsafe { fold_rows::<T, Neon>(t) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T>
@@ -117,5 +136,7 @@ where
             tile::<T, 8, 1>,
         ],
         copy: copy::<T>,
+        turn: turn::<T>,
+        fold: fold::<T>,
     };
 }

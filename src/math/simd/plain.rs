@@ -1,8 +1,9 @@
 //! Plain code on arrays of 16 bytes, which every compiler turns into the vectors its target has.
 
-use super::Copy;
-use super::kernels::{Kernels, Tile, copy_rows, micro};
+use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
+use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::{Copy, Fold, Turn};
 use crate::math::Real;
 
 struct Plain;
@@ -46,6 +47,16 @@ unsafe fn copy<T: Real>(c: &Copy<T>) {
     unsafe { copy_rows::<T, Plain>(c) }
 }
 
+unsafe fn turn<T: Real>(t: &Turn<T>) {
+    // SAFETY: the caller keeps the contract of `turn_rows`; plain code runs everywhere.
+    unsafe { turn_rows::<T, Plain>(t) }
+}
+
+unsafe fn fold<T: Real>(t: &Fold<T>) {
+    // SAFETY: the caller keeps the contract of `fold_rows`; plain code runs everywhere.
+    unsafe { fold_rows::<T, Plain>(t) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T> {
@@ -54,5 +65,7 @@ impl<T: Real> Table<T> {
         wide: &[tile::<T, 1, 2>, tile::<T, 2, 2>, tile::<T, 3, 2>, tile::<T, 4, 2>],
         narrow: &[tile::<T, 1, 1>, tile::<T, 2, 1>, tile::<T, 3, 1>, tile::<T, 4, 1>],
         copy: copy::<T>,
+        turn: turn::<T>,
+        fold: fold::<T>,
     };
 }

@@ -1,8 +1,9 @@
 //! AVX2 with FMA (16 registers of 32 bytes) and AVX-512 (32 registers of 64 bytes, and masks).
 
-use super::Copy;
-use super::kernels::{Kernels, Tile, copy_rows, micro};
+use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
+use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::{Copy, Fold, Turn};
 use crate::math::Real;
 use std::arch::x86_64::*;
 
@@ -48,6 +49,34 @@ impl Lanes<f32> for Avx512 {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, v) }
     }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f32, bits: u32) -> __m512 {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_maskz_loadu_ps(bits as __mmask16, p) }
+    }
+
+    const TURN: usize = 4;
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const f32; 16], at: usize, mut out: impl FnMut(usize, __m512)) {
+        // SAFETY: as above; four numbers are good in each row.
+        unsafe {
+            let quad = |i: usize| {
+                let v = _mm512_castps128_ps512(_mm_loadu_ps(rows[i].add(at)));
+                let v = _mm512_insertf32x4::<1>(v, _mm_loadu_ps(rows[i + 4].add(at)));
+                let v = _mm512_insertf32x4::<2>(v, _mm_loadu_ps(rows[i + 8].add(at)));
+                _mm512_insertf32x4::<3>(v, _mm_loadu_ps(rows[i + 12].add(at)))
+            };
+            let (r0, r1, r2, r3) = (quad(0), quad(1), quad(2), quad(3));
+            let (low, low2) = (_mm512_unpacklo_ps(r0, r1), _mm512_unpacklo_ps(r2, r3));
+            let (high, high2) = (_mm512_unpackhi_ps(r0, r1), _mm512_unpackhi_ps(r2, r3));
+            let (low, low2) = (_mm512_castps_pd(low), _mm512_castps_pd(low2));
+            let (high, high2) = (_mm512_castps_pd(high), _mm512_castps_pd(high2));
+            out(0, _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)));
+            out(1, _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)));
+            out(2, _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)));
+            out(3, _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)));
+        }
+    }
 }
 
 impl Lanes<f64> for Avx512 {
@@ -89,6 +118,28 @@ impl Lanes<f64> for Avx512 {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm512_mask_storeu_pd(p, ((1u16 << n) - 1) as __mmask8, v) }
     }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f64, bits: u32) -> __m512d {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_maskz_loadu_pd(bits as __mmask8, p) }
+    }
+
+    const TURN: usize = 2;
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const f64; 16], at: usize, mut out: impl FnMut(usize, __m512d)) {
+        // SAFETY: as above; two numbers are good in each row.
+        unsafe {
+            let pair = |i: usize| {
+                let v = _mm512_castpd128_pd512(_mm_loadu_pd(rows[i].add(at)));
+                let v = _mm512_insertf64x2::<1>(v, _mm_loadu_pd(rows[i + 2].add(at)));
+                let v = _mm512_insertf64x2::<2>(v, _mm_loadu_pd(rows[i + 4].add(at)));
+                _mm512_insertf64x2::<3>(v, _mm_loadu_pd(rows[i + 6].add(at)))
+            };
+            let (even, odd) = (pair(0), pair(1));
+            out(0, _mm512_unpacklo_pd(even, odd));
+            out(1, _mm512_unpackhi_pd(even, odd));
+        }
+    }
 }
 
 /// Mask of the first `n` of 8 lanes.
@@ -103,6 +154,26 @@ unsafe fn first_32(n: usize) -> __m256i {
 unsafe fn first_64(n: usize) -> __m256i {
     // SAFETY: runs in a function with the features.
     unsafe { _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3)) }
+}
+
+/// Mask of the 8 lanes whose bits are set.
+#[inline(always)]
+unsafe fn chosen_32(bits: u32) -> __m256i {
+    // SAFETY: runs in a function with the features.
+    unsafe {
+        let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes), lanes)
+    }
+}
+
+/// Mask of the 4 lanes whose bits are set.
+#[inline(always)]
+unsafe fn chosen_64(bits: u32) -> __m256i {
+    // SAFETY: runs in a function with the features.
+    unsafe {
+        let lanes = _mm256_setr_epi64x(1, 2, 4, 8);
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(i64::from(bits)), lanes), lanes)
+    }
 }
 
 impl Lanes<f32> for Avx2 {
@@ -144,6 +215,32 @@ impl Lanes<f32> for Avx2 {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm256_maskstore_ps(p, first_32(n), v) }
     }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f32, bits: u32) -> __m256 {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm256_maskload_ps(p, chosen_32(bits)) }
+    }
+
+    const TURN: usize = 4;
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const f32; 16], at: usize, mut out: impl FnMut(usize, __m256)) {
+        // SAFETY: as above; four numbers are good in each row.
+        unsafe {
+            let quad = |i: usize| {
+                let v = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(at)));
+                _mm256_insertf128_ps::<1>(v, _mm_loadu_ps(rows[i + 4].add(at)))
+            };
+            let (r0, r1, r2, r3) = (quad(0), quad(1), quad(2), quad(3));
+            let (low, low2) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpacklo_ps(r2, r3));
+            let (high, high2) = (_mm256_unpackhi_ps(r0, r1), _mm256_unpackhi_ps(r2, r3));
+            let (low, low2) = (_mm256_castps_pd(low), _mm256_castps_pd(low2));
+            let (high, high2) = (_mm256_castps_pd(high), _mm256_castps_pd(high2));
+            out(0, _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2)));
+            out(1, _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2)));
+            out(2, _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2)));
+            out(3, _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2)));
+        }
+    }
 }
 
 impl Lanes<f64> for Avx2 {
@@ -184,6 +281,26 @@ impl Lanes<f64> for Avx2 {
     unsafe fn store_first(p: *mut f64, v: __m256d, n: usize) {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm256_maskstore_pd(p, first_64(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f64, bits: u32) -> __m256d {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm256_maskload_pd(p, chosen_64(bits)) }
+    }
+
+    const TURN: usize = 2;
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const f64; 16], at: usize, mut out: impl FnMut(usize, __m256d)) {
+        // SAFETY: as above; two numbers are good in each row.
+        unsafe {
+            let pair = |i: usize| {
+                let v = _mm256_castpd128_pd256(_mm_loadu_pd(rows[i].add(at)));
+                _mm256_insertf128_pd::<1>(v, _mm_loadu_pd(rows[i + 2].add(at)))
+            };
+            let (even, odd) = (pair(0), pair(1));
+            out(0, _mm256_unpacklo_pd(even, odd));
+            out(1, _mm256_unpackhi_pd(even, odd));
+        }
     }
 }
 
@@ -235,6 +352,42 @@ pub(super) unsafe fn run_avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn turn_avx512<T: Real>(t: &Turn<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `turn_rows`; the features are enabled here.
+    unsafe { turn_rows::<T, Avx512>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn fold_avx512<T: Real>(t: &Fold<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `fold_rows`; the features are enabled here.
+    unsafe { fold_rows::<T, Avx512>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn turn_avx2<T: Real>(t: &Turn<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `turn_rows`; the features are enabled here.
+    unsafe { turn_rows::<T, Avx2>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn fold_avx2<T: Real>(t: &Fold<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `fold_rows`; the features are enabled here.
+    unsafe { fold_rows::<T, Avx2>(t) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T>
@@ -278,6 +431,8 @@ where
             tile_avx512::<T, 14, 1>,
         ],
         copy: copy_avx512::<T>,
+        turn: turn_avx512::<T>,
+        fold: fold_avx512::<T>,
     };
     // 6 × 2 accumulators, 2 vectors of B and the broadcast number of A: 15 of the 16 registers.
     pub(super) const AVX2: Kernels<T> = Kernels {
@@ -299,5 +454,7 @@ where
             tile_avx2::<T, 6, 1>,
         ],
         copy: copy_avx2::<T>,
+        turn: turn_avx2::<T>,
+        fold: fold_avx2::<T>,
     };
 }

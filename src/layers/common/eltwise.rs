@@ -1,0 +1,262 @@
+//! Sum, product or maximum of several blobs, element by element.
+
+use crate::blob::{Element, Shape};
+use crate::device::Context;
+use crate::error::{Error, Kind, Result};
+use crate::layers::{Backward, Forward, Inputs, Layer, Reads, Setup};
+use crate::math::{Real, parallel};
+use crate::proto::caffe::LayerParameter;
+use crate::proto::caffe::eltwise_parameter::EltwiseOp;
+use std::ops::RangeInclusive;
+
+/// y = Σ coeffᵢ·xᵢ (`SUM`), Π xᵢ (`PROD`) or max xᵢ (`MAX`) over the bottoms, for each element.
+///
+/// ```prototxt
+/// layer { name: "res2a" type: "Eltwise" bottom: "branch1" bottom: "branch2" top: "res2a"
+///   eltwise_param { operation: SUM coeff: 1 coeff: 1 } }
+/// ```
+///
+/// Shapes: two or more bottoms of one shape, which the top has. `coeff` is 1 unless given. The gradient of a product is
+/// the product of the other bottoms; with `stable_prod_grad: false` it is y/xᵢ unless some element of xᵢ is 0, which is
+/// faster for many bottoms. The gradient of a maximum goes to one bottom: of equal ones the second of the first two, else the first.
+/// Not in place.
+///
+/// Errors: bottoms of different shapes, `coeff` with another operation or not once for each bottom.
+///
+/// Source: Caffe's Eltwise.
+pub struct Eltwise<T> {
+    operation: EltwiseOp,
+    coeff: Vec<T>,
+    stable: bool,
+    /// Which bottom was largest.
+    from: Vec<u32>,
+}
+
+/// Makes the layer.
+pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
+    let p = param.eltwise_param.clone().unwrap_or_default();
+    let bottoms = param.bottom.len();
+    if !p.coeff.is_empty() && p.operation() != EltwiseOp::Sum {
+        return Err(Error::new(Kind::Value, "only a sum has coefficients")
+            .expected("operation: SUM")
+            .found(p.operation().as_str_name())
+            .in_field("eltwise_param.coeff"));
+    }
+    if !p.coeff.is_empty() && p.coeff.len() != bottoms {
+        return Err(Error::new(Kind::Value, "not one coefficient for each bottom")
+            .expected(bottoms)
+            .found(p.coeff.len())
+            .in_field("eltwise_param.coeff"));
+    }
+    let mut coeff: Vec<T> = p.coeff.iter().map(|c| T::from_f64(c.as_f64())).collect();
+    coeff.resize(bottoms, T::one());
+    Ok(Box::new(Eltwise { operation: p.operation(), coeff, stable: p.stable_prod_grad(), from: Vec::new() }))
+}
+
+/// Elements that one task takes.
+const GRAIN: usize = 8 * 1024;
+
+/// `y` = f(a, b), element by element.
+fn zip<T: Real>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T) -> T + Sync) {
+    parallel::for_each_chunk(
+        y,
+        GRAIN,
+        #[inline(always)]
+        |at, y| y.iter_mut().zip(a[at..].iter().zip(&b[at..])).for_each(|(y, (&a, &b))| *y = f(a, b)),
+    );
+}
+
+/// `y` = f(y, x), element by element.
+fn join<T: Real>(y: &mut [T], x: &[T], f: impl Fn(T, T) -> T + Sync) {
+    parallel::for_each_chunk(
+        y,
+        GRAIN,
+        #[inline(always)]
+        |at, y| y.iter_mut().zip(&x[at..]).for_each(|(y, &x)| *y = f(*y, x)),
+    );
+}
+
+/// `y` = the largest bottom, `from` = its number.
+fn largest<T: Real>(bottom: &Inputs<T>, y: &mut [T], from: &mut [u32]) {
+    let (a, b) = (bottom.get(0), bottom.get(1));
+    zip(a, b, y, |a, b| if a > b { a } else { b });
+    parallel::for_each_chunk(
+        from,
+        GRAIN,
+        #[inline(always)]
+        |at, from| {
+            for (from, (a, b)) in from.iter_mut().zip(a[at..].iter().zip(&b[at..])) {
+                *from = if a > b { 0 } else { 1 };
+            }
+        },
+    );
+    for (i, x) in (2..bottom.len()).map(|i| (i as u32, bottom.get(i))) {
+        parallel::for_each_chunk2(
+            y,
+            from,
+            GRAIN,
+            #[inline(always)]
+            |at, y, from| {
+                for ((y, from), &x) in y.iter_mut().zip(from).zip(&x[at..]) {
+                    (*y, *from) = if x > *y { (x, i) } else { (*y, *from) };
+                }
+            },
+        );
+    }
+}
+
+/// `dx` = dy times the product of the bottoms other than `i`.
+fn product_of_others<T: Real>(bottom: &Inputs<T>, i: usize, dy: &[T], dx: &mut [T]) {
+    let mut others = (0..bottom.len()).filter(|&j| j != i).map(|j| bottom.get(j));
+    if let Some(first) = others.next() {
+        zip(dy, first, dx, |dy, x| dy * x);
+    }
+    others.for_each(|x| join(dx, x, |dx, x| dx * x));
+}
+
+impl<T: Real> Layer<T> for Eltwise<T> {
+    fn bottoms(&self) -> RangeInclusive<usize> {
+        2..=usize::MAX
+    }
+
+    fn reads(&self) -> Reads {
+        match (self.operation, self.stable) {
+            (EltwiseOp::Prod, true) => Reads::BOTTOM,
+            (EltwiseOp::Prod, false) => Reads::BOTH,
+            _ => Reads::NOTHING,
+        }
+    }
+
+    fn reshape(&mut self, bottom: &[&Shape], _: &mut Setup<T>) -> Result<Vec<Shape>> {
+        if let Some(i) = bottom.iter().position(|b| *b != bottom[0]) {
+            return Err(Error::new(Kind::Shape, "the bottoms must have one shape")
+                .expected(format!("bottom {i} as bottom 0: {}", bottom[0]))
+                .found(bottom[i])
+                .in_field(&format!("bottom[{i}]")));
+        }
+        if self.operation == EltwiseOp::Max {
+            self.from.resize(bottom[0].count(), 0);
+        }
+        Ok(vec![bottom[0].clone()])
+    }
+
+    fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
+        let (bottom, y) = (io.bottom, io.top.get(0));
+        let (a, b) = (bottom.get(0), bottom.get(1));
+        match self.operation {
+            EltwiseOp::Sum => {
+                let (p, q) = (self.coeff[0], self.coeff[1]);
+                zip(a, b, y, |a, b| p * a + q * b);
+            }
+            EltwiseOp::Prod => zip(a, b, y, |a, b| a * b),
+            EltwiseOp::Max => largest(&bottom, y, &mut self.from),
+        }
+        for i in 2..bottom.len() {
+            let (x, c) = (bottom.get(i), self.coeff[i]);
+            match self.operation {
+                EltwiseOp::Sum => join(y, x, |y, x| y + c * x),
+                EltwiseOp::Prod => join(y, x, |y, x| y * x),
+                EltwiseOp::Max => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
+        let (bottom, dy) = (io.bottom, io.top_diff.get(0));
+        for i in (0..bottom.len()).filter(|&i| io.propagate[i]) {
+            let dx = io.bottom_diff.get(i);
+            let coeff = self.coeff[i];
+            match self.operation {
+                EltwiseOp::Sum => parallel::for_each_chunk(
+                    dx,
+                    GRAIN,
+                    #[inline(always)]
+                    |at, dx| dx.iter_mut().zip(&dy[at..]).for_each(|(dx, &dy)| *dx = coeff * dy),
+                ),
+                EltwiseOp::Prod if self.stable || bottom.get(i).contains(&T::zero()) => {
+                    product_of_others(&bottom, i, dy, dx);
+                }
+                EltwiseOp::Prod => {
+                    zip(io.top.get(0), bottom.get(i), dx, |y, x| y / x);
+                    join(dx, dy, |dx, dy| dx * dy);
+                }
+                EltwiseOp::Max => {
+                    let (from, i) = (&self.from, i as u32);
+                    parallel::for_each_chunk(
+                        dx,
+                        GRAIN,
+                        #[inline(always)]
+                        |at, dx| {
+                            for ((dx, &dy), &from) in dx.iter_mut().zip(&dy[at..]).zip(&from[at..]) {
+                                *dx = if from == i { dy } else { T::zero() };
+                            }
+                        },
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, assert_close, refusal};
+
+    const A: [f64; 4] = [1.0, 2.0, 0.0, -4.0];
+    const B: [f64; 4] = [3.0, 2.0, 5.0, -1.0];
+    const C: [f64; 4] = [2.0, 2.0, 7.0, 0.0];
+
+    fn layer(param: &str) -> String {
+        let bottoms = "bottom: 'a' bottom: 'b' bottom: 'c'";
+        format!("layer {{ name: 'e' type: 'Eltwise' {bottoms} top: 'y' eltwise_param {{ {param} }} }}")
+    }
+
+    fn check(param: &str, y: [f64; 4], grads: [[f64; 4]; 3]) {
+        let feeds: [(&str, &[usize], &[f64]); 3] = [("a", &[4], &A), ("b", &[4], &B), ("c", &[4], &C)];
+        let mut b = Bench::<f64>::new(&layer(param), &feeds).unwrap();
+        b.forward();
+        assert_close(&b.get("y"), &y, 1e-12);
+        b.backward(&[("y", &[1.0, 2.0, 3.0, 4.0])]);
+        for (blob, grad) in ["a", "b", "c"].iter().zip(&grads) {
+            assert_close(&b.grad(blob), grad, 1e-12);
+        }
+    }
+
+    #[test]
+    fn sums() {
+        let dy = [1.0, 2.0, 3.0, 4.0];
+        check("", [6.0, 6.0, 12.0, -5.0], [dy; 3]);
+        let grads = [[2.0, 4.0, 6.0, 8.0], [-1.0, -2.0, -3.0, -4.0], [0.0; 4]];
+        check("coeff: 2 coeff: -1 coeff: 0", [-1.0, 2.0, -5.0, -7.0], grads);
+    }
+
+    #[test]
+    fn products_with_zeros_both_ways() {
+        let grads = [[6.0, 8.0, 105.0, 0.0], [2.0, 8.0, 0.0, 0.0], [3.0, 8.0, 0.0, 16.0]];
+        check("operation: PROD", [6.0, 8.0, 0.0, 0.0], grads);
+        check("operation: PROD stable_prod_grad: false", [6.0, 8.0, 0.0, 0.0], grads);
+    }
+
+    #[test]
+    fn maxima_and_ties() {
+        let grads = [[0.0; 4], [1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 3.0, 4.0]];
+        check("operation: MAX", [3.0, 2.0, 7.0, 0.0], grads);
+    }
+
+    #[test]
+    fn bad_parameters_are_refused() {
+        let four: &[usize] = &[4];
+        let feeds = [("a", four, &A[..]), ("b", four, &B[..]), ("c", four, &C[..])];
+        for (param, words) in [("coeff: 1", "one coefficient"), ("operation: MAX coeff: 1", "only a sum")] {
+            let e = refusal(&layer(param), &feeds);
+            assert_eq!(e.field(), Some("eltwise_param.coeff"), "{e}");
+            assert!(e.message().contains(words), "{e}");
+        }
+        let e = refusal(&layer(""), &[feeds[0], feeds[1], ("c", &[2, 2], &C)]);
+        assert_eq!(e.field(), Some("bottom[2]"), "{e}");
+        let one = "layer { name: 'e' type: 'Eltwise' bottom: 'a' top: 'y' }";
+        assert_eq!(refusal(one, &feeds[..1]).field(), Some("bottom"));
+    }
+}

@@ -1,0 +1,6 @@
+//! Layers that shift, scale and normalise.
+
+pub mod batch_norm;
+pub(crate) mod channels;
+pub mod norm;
+pub mod scale;

@@ -1,0 +1,257 @@
+//! Factor and bias for each channel, or another blob as factor.
+
+use super::channels::{Channels, Sums};
+use crate::blob::Shape;
+use crate::device::Context;
+use crate::error::{Error, Kind, Result};
+use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::math::{Real, vector};
+use crate::proto::caffe::{FillerParameter, LayerParameter, ScaleParameter};
+use std::ops::RangeInclusive;
+
+/// y = s · x + b, where s and b span some of the axes of x and are the same along the others.
+///
+/// ```prototxt
+/// layer { name: "scale1" type: "Scale" bottom: "bn1" top: "bn1" scale_param { bias_term: true } }
+/// ```
+///
+/// Shapes: the top has that of bottom 0. One bottom: s is a parameter with the `num_axes` axes of the bottom from `axis`
+/// on (1 and 1: the channels; `num_axes` −1: all behind `axis`; 0: one number), filled with 1 unless `filler` says else.
+/// Two bottoms: s is the second, whose axes must be those of the first from `axis` on. With `bias_term` b is the last
+/// parameter, of the shape of s. May run in place.
+///
+/// Errors: more axes than the bottom has, a second bottom whose extents do not fit.
+///
+/// Source: Caffe's Scale.
+pub struct Scale<T> {
+    param: ScaleParameter,
+    /// Whether s is the second bottom.
+    two: bool,
+    in_place: bool,
+    shape: Channels,
+    sums: Sums,
+    /// The bottoms, where the layer overwrites the first.
+    saved: Vec<T>,
+    saved_factor: Vec<T>,
+}
+
+/// Makes the layer.
+pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
+    let two = param.bottom.len() > 1;
+    let param = param.scale_param.clone().unwrap_or_default();
+    if param.num_axes() < -1 {
+        return Err(Error::new(Kind::Value, "a number of axes")
+            .expected("-1 (all) or more")
+            .found(param.num_axes())
+            .in_field("scale_param.num_axes"));
+    }
+    Ok(Box::new(Scale {
+        param,
+        two,
+        in_place: false,
+        shape: Channels::default(),
+        sums: Sums::default(),
+        saved: Vec::new(),
+        saved_factor: Vec::new(),
+    }))
+}
+
+/// Extents of the factor, and where in `x` they lie; `second` is the shape of a factor that is a bottom.
+fn place(param: &ScaleParameter, x: &Shape, second: Option<&Shape>) -> Result<(Vec<usize>, Channels)> {
+    let scalar = second.map_or(param.num_axes() == 0, |s| s.is_empty());
+    let axis = if scalar { 0 } else { x.axis(param.axis()).map_err(|e| e.in_field("scale_param.axis"))? };
+    let given = usize::try_from(param.num_axes()).unwrap_or(x.len() - axis);
+    let axes = second.map_or(given, |s| s.len());
+    let too_many = |field| {
+        Error::new(Kind::Shape, "the factor has more axes than the bottom from axis on")
+            .expected(format!("at most {}", x.len() - axis))
+            .found(axes)
+            .in_field(field)
+    };
+    if axes > x.len() - axis {
+        return Err(too_many(if second.is_some() { "bottom[1]" } else { "scale_param.num_axes" }));
+    }
+    let dims = x[axis..axis + axes].to_vec();
+    if let Some(second) = second.filter(|s| s[..] != dims) {
+        return Err(Error::new(Kind::Shape, "the factor does not fit the bottom")
+            .expected(format!("{} from axis {axis} of {x}", Shape::new(dims)?))
+            .found(second)
+            .in_field("bottom[1]"));
+    }
+    let shape =
+        Channels { outer: x.count_to(axis), dim: dims.iter().product(), inner: x.count_from(axis + axes) };
+    Ok((dims, shape))
+}
+
+impl<T: Real> Layer<T> for Scale<T> {
+    fn bottoms(&self) -> RangeInclusive<usize> {
+        1..=2
+    }
+
+    fn sharing(&self) -> Sharing {
+        Sharing::InPlace
+    }
+
+    fn reads(&self) -> Reads {
+        if self.in_place { Reads::NOTHING } else { Reads::BOTTOM }
+    }
+
+    fn reshape(&mut self, bottom: &[&Shape], setup: &mut Setup<T>) -> Result<Vec<Shape>> {
+        let (dims, shape) = place(&self.param, bottom[0], bottom.get(1).copied())?;
+        if !self.two {
+            let one = FillerParameter { value: Some(1.0), ..Default::default() };
+            setup.param(&dims, Some(self.param.filler.as_ref().unwrap_or(&one)))?;
+        }
+        if self.param.bias_term() {
+            setup.param(&dims, self.param.bias_filler.as_ref())?;
+        }
+        self.shape = shape;
+        self.sums.resize(shape);
+        self.in_place = setup.in_place;
+        if self.in_place {
+            self.saved.resize(bottom[0].count(), T::zero());
+            self.saved_factor.resize(if self.two { shape.dim } else { 0 }, T::zero());
+        }
+        Ok(vec![bottom[0].clone()])
+    }
+
+    fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
+        let y = io.top.get(0);
+        let x = if io.bottom.in_place(0) { None } else { Some(io.bottom.get(0)) };
+        let s = if self.two { io.bottom.get(1) } else { io.params.data(0) };
+        if x.is_none() {
+            self.saved_factor.iter_mut().zip(s).for_each(|(saved, &s)| *saved = s);
+            if self.two || io.params.learned(0) {
+                vector::copy(y, &mut self.saved);
+            }
+        }
+        if self.param.bias_term() {
+            let b = io.params.data(io.params.len() - 1);
+            self.shape.map(x, y, |c| {
+                let (s, b) = (s[c], b[c]);
+                #[inline(always)]
+                move |x| s * x + b
+            });
+        } else {
+            self.shape.map(x, y, |c| {
+                let s = s[c];
+                #[inline(always)]
+                move |x| s * x
+            });
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
+        let in_place = io.top_diff.in_place(0);
+        let x = if self.in_place { &self.saved } else { io.bottom.get(0) };
+        let bias = if self.param.bias_term() { io.params.len().checked_sub(1) } else { None };
+        let bias = bias.filter(|&b| io.params.learned(b));
+        let factor = if self.two { io.propagate[1] } else { io.params.learned(0) };
+        if factor || bias.is_some() {
+            let dy: &[T] = if in_place { io.bottom_diff.get(0) } else { io.top_diff.get(0) };
+            self.sums.compute(self.shape, dy, x, |_| {
+                #[inline(always)]
+                |dy: T, x: T| [dy.as_f64(), dy.as_f64() * x.as_f64()]
+            });
+            let sums = &self.sums.channels;
+            if let Some(b) = bias {
+                let db = io.params.diff_mut(b);
+                db.iter_mut().zip(sums).for_each(|(db, s)| *db += T::from_f64(s[0]));
+            }
+            if factor && self.two {
+                let ds = io.bottom_diff.get(1);
+                ds.iter_mut().zip(sums).for_each(|(ds, s)| *ds = T::from_f64(s[1]));
+            } else if factor {
+                let ds = io.params.diff_mut(0);
+                ds.iter_mut().zip(sums).for_each(|(ds, s)| *ds += T::from_f64(s[1]));
+            }
+        }
+        if io.propagate[0] {
+            let dy = if in_place { None } else { Some(io.top_diff.get(0)) };
+            let s = match (self.two, self.in_place) {
+                (false, _) => io.params.data(0),
+                (true, false) => io.bottom.get(1),
+                (true, true) => &self.saved_factor,
+            };
+            self.shape.map(dy, io.bottom_diff.get(0), |c| {
+                let s = s[c];
+                #[inline(always)]
+                move |dy| s * dy
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, assert_close, refusal};
+
+    const X: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    const DY: [f64; 6] = [1.0, 0.0, 2.0, 0.0, 1.0, 1.0];
+
+    fn layer(param: &str, bottoms: &str, top: &str) -> String {
+        format!("layer {{ name: 's' type: 'Scale' {bottoms} top: '{top}' scale_param {{ {param} }} }}")
+    }
+
+    #[test]
+    fn factor_and_bias_apart_and_in_place() {
+        for top in ["y", "x"] {
+            let text = layer("bias_term: true", "bottom: 'x'", top);
+            let mut b = Bench::<f64>::new(&text, &[("x", &[1, 3, 2], &X)]).unwrap();
+            assert_eq!((b.param("s", 0).0, b.param("s", 1).0), (vec![1.0; 3], vec![0.0; 3]));
+            b.set_param("s", 0, &[2.0, 3.0, 4.0]);
+            b.set_param("s", 1, &[10.0, 20.0, 30.0]);
+            b.forward();
+            assert_close(&b.get(top), &[12.0, 14.0, 29.0, 32.0, 50.0, 54.0], 1e-12);
+            b.backward(&[(top, &DY)]);
+            assert_close(&b.grad("x"), &[2.0, 0.0, 6.0, 0.0, 4.0, 4.0], 1e-12);
+            assert_close(&b.param("s", 0).1, &[1.0, 6.0, 11.0], 1e-12);
+            assert_close(&b.param("s", 1).1, &[1.0, 2.0, 2.0], 1e-12);
+        }
+    }
+
+    #[test]
+    fn another_blob_as_factor_apart_and_in_place() {
+        for top in ["y", "x"] {
+            let text = layer("axis: 0", "bottom: 'x' bottom: 'f'", top);
+            let mut b = Bench::<f64>::new(&text, &[("x", &[2, 3], &X), ("f", &[2], &[2.0, -1.0])]).unwrap();
+            b.forward();
+            assert_close(&b.get(top), &[2.0, 4.0, 6.0, -4.0, -5.0, -6.0], 1e-12);
+            b.backward(&[(top, &DY)]);
+            assert_close(&b.grad("x"), &[2.0, 0.0, 4.0, 0.0, -1.0, -1.0], 1e-12);
+            assert_close(&b.grad("f"), &[7.0, 11.0], 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_factor_spans_the_axes_it_is_given() {
+        for (param, dims) in [
+            ("", vec![3]),
+            ("num_axes: 0", vec![]),
+            ("axis: 0 num_axes: -1", vec![2, 3, 1]),
+            ("axis: 0 num_axes: 2", vec![2, 3]),
+            ("axis: -1", vec![1]),
+        ] {
+            let text = layer(param, "bottom: 'x'", "y");
+            let b = Bench::<f32>::new(&text, &[("x", &[2, 3, 1], &X)]).unwrap();
+            assert_eq!(b.weights.get(b.weights.find("s", 0).unwrap()).shape[..], dims, "{param}");
+        }
+    }
+
+    #[test]
+    fn bad_parameters_are_refused() {
+        let x: (&str, &[usize], &[f64]) = ("x", &[2, 3], &X);
+        for (param, field) in [("num_axes: -2", "num_axes"), ("num_axes: 2", "num_axes"), ("axis: 2", "axis")]
+        {
+            let e = refusal(&layer(param, "bottom: 'x'", "y"), &[x]);
+            assert_eq!(e.field(), Some(format!("scale_param.{field}").as_str()), "{e}");
+        }
+        for f in [&[2][..], &[3, 2]] {
+            let e =
+                refusal(&layer("", "bottom: 'x' bottom: 'f'", "y"), &[x, ("f", f, &X[..f.iter().product()])]);
+            assert_eq!(e.field(), Some("bottom[1]"), "{e}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Convolution over any number of spatial axes.
+
+use super::windows::Windows;
+use crate::blob::Shape;
+use crate::device::Context;
+use crate::error::{Error, Kind, Result};
+use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::math::{self, Geometry, Real};
+use crate::proto::caffe::{ConvolutionParameter, LayerParameter};
+use std::ops::RangeInclusive;
+
+/// Each top channel is the sum over windows of the bottom's channels times a filter, plus a bias.
+///
+/// ```prototxt
+/// layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+///   convolution_param { num_output: 96 kernel_size: 11 stride: 4 weight_filler { type: "xavier" } } }
+/// ```
+///
+/// Shapes: the axes before `axis` (1) are a batch; `axis` has the channels C, the axes behind it are spatial. The top
+/// has `num_output` channels O and along each spatial axis (size + 2·pad − dilation·(kernel − 1) − 1) / stride + 1.
+/// Parameters: filters O × C/group × kernel, and the bias O unless `bias_term: false`. Several bottoms of one shape
+/// give as many tops with the same filters. Not in place. `engine` and `force_nd_im2col` change nothing.
+///
+/// Errors: a window field given twice or the wrong number of times, channels that `group` does not divide, a kernel
+/// larger than the padded image.
+///
+/// Source: Caffe's Convolution; LeCun and others, "Gradient-based learning applied to document recognition", 1998.
+pub struct Convolution {
+    param: ConvolutionParameter,
+    engine: Option<math::Convolution>,
+}
+
+/// Makes the layer.
+pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
+    let param = param.convolution_param.clone().unwrap_or_default();
+    check(&param)?;
+    Ok(Box::new(Convolution { param, engine: None }))
+}
+
+/// What no shape can repair.
+fn check(param: &ConvolutionParameter) -> Result<()> {
+    let at = |field: &str, message: &str| {
+        Error::new(Kind::Value, message).in_field(&format!("convolution_param.{field}"))
+    };
+    let (outputs, group) = (param.num_output(), param.group());
+    if outputs == 0 {
+        return Err(at("num_output", "a convolution needs outputs").expected("1 or more").found(outputs));
+    }
+    if group == 0 {
+        return Err(at("group", "a convolution needs groups").expected("1 or more").found(group));
+    }
+    if outputs % group != 0 {
+        return Err(at("num_output", "the groups do not divide the outputs")
+            .expected(format!("a multiple of group, {group}"))
+            .found(outputs));
+    }
+    Ok(())
+}
+
+impl Convolution {
+    fn engine(&self) -> Result<&math::Convolution> {
+        self.engine.as_ref().ok_or_else(|| Error::new(Kind::Net, "the layer has no shape yet"))
+    }
+}
+
+impl<T: Real> Layer<T> for Convolution {
+    fn bottoms(&self) -> RangeInclusive<usize> {
+        1..=usize::MAX
+    }
+
+    fn tops(&self) -> RangeInclusive<usize> {
+        1..=usize::MAX
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::BOTTOM
+    }
+
+    fn reshape(&mut self, bottom: &[&Shape], setup: &mut Setup<T>) -> Result<Vec<Shape>> {
+        let x = bottom[0];
+        if let Some(i) = bottom.iter().position(|b| *b != x) {
+            return Err(Error::new(
+                Kind::Shape,
+                "all bottoms share the filters, so they must have one shape",
+            )
+            .expected(format!("bottom {i} as bottom 0: {x}"))
+            .found(bottom[i]));
+        }
+        let axis = x.axis(self.param.axis()).map_err(|e| e.in_field("convolution_param.axis"))?;
+        let (channels, group) = (x[axis], self.param.group() as usize);
+        let outputs = self.param.num_output() as usize;
+        if channels == 0 || channels % group != 0 {
+            return Err(Error::new(Kind::Shape, "the groups do not divide the channels of the bottom")
+                .expected(format!("a multiple of {group} channels"))
+                .found(channels)
+                .in_field("convolution_param.group"));
+        }
+        let spatial = x.len() - axis - 1;
+        let w = Windows::new(&self.param, spatial)?;
+        let mut filters = vec![outputs, channels / group];
+        filters.extend(&w.kernel);
+        setup.param(&filters, self.param.weight_filler.as_ref())?;
+        if self.param.bias_term() {
+            setup.param(&[outputs], self.param.bias_filler.as_ref())?;
+        }
+        // Without spatial axes every image is one pixel.
+        let some = |values: Vec<usize>, none: usize| if spatial == 0 { vec![none] } else { values };
+        let engine = math::Convolution::new(&Geometry {
+            batch: x.count_to(axis),
+            groups: group,
+            channels,
+            num_output: outputs,
+            input: some(x[axis + 1..].to_vec(), 1),
+            kernel: some(w.kernel, 1),
+            pad: some(w.pad, 0),
+            stride: some(w.stride, 1),
+            dilation: some(w.dilation, 1),
+        })?;
+        let mut top = x[..axis].to_vec();
+        top.push(outputs);
+        top.extend(&engine.output()[..spatial]);
+        self.engine = Some(engine);
+        Ok(vec![Shape::new(top)?; bottom.len()])
+    }
+
+    fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
+        let bias = self.param.bias_term();
+        for i in 0..io.bottom.len() {
+            let bias = if bias { Some(io.params.data(1)) } else { None };
+            self.engine()?.forward(io.bottom.get(i), io.params.data(0), bias, io.top.get(i));
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
+        let engine = self.engine()?;
+        for i in 0..io.bottom.len() {
+            let dy = io.top_diff.get(i);
+            if io.live[i] && self.param.bias_term() && io.params.learned(1) {
+                engine.backward_bias(dy, io.params.diff_mut(1));
+            }
+            if io.live[i] && io.params.learned(0) {
+                engine.backward_weights(io.bottom.get(i), dy, io.params.diff_mut(0));
+            }
+            if io.propagate[i] {
+                engine.backward_data(io.params.data(0), dy, io.bottom_diff.get(i));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, assert_close, refusal};
+
+    fn layer(param: &str) -> String {
+        format!(
+            "layer {{ name: 'c' type: 'Convolution' bottom: 'x' top: 'y' convolution_param {{ {param} }} }}"
+        )
+    }
+
+    #[test]
+    fn known_values() {
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        let mut b =
+            Bench::<f64>::new(&layer("num_output: 1 kernel_size: 2"), &[("x", &[1, 1, 3, 3], &x)]).unwrap();
+        b.set_param("c", 0, &[1.0, 0.0, 0.0, -1.0]);
+        b.set_param("c", 1, &[0.5]);
+        b.forward();
+        assert_eq!(b.shape("y")[..], [1, 1, 2, 2]);
+        assert_close(&b.get("y"), &[-3.5; 4], 1e-12);
+        b.backward(&[("y", &[1.0, 2.0, 3.0, 4.0])]);
+        assert_close(&b.grad("x"), &[1.0, 2.0, 0.0, 3.0, 3.0, -2.0, 0.0, -3.0, -4.0], 1e-12);
+        assert_close(&b.param("c", 0).1, &[37.0, 47.0, 67.0, 77.0], 1e-12);
+        assert_close(&b.param("c", 1).1, &[10.0], 1e-12);
+    }
+
+    #[test]
+    fn shapes_follow_the_windows() {
+        let zeros = [0.0; 480];
+        let shape = |param: &str, x: &[usize]| {
+            let n = x.iter().product();
+            let b = Bench::<f32>::new(&layer(param), &[("x", x, &zeros[..n])]).unwrap();
+            (b.shape("y").to_vec(), b.weights.get(b.weights.find("c", 0).unwrap()).shape.to_vec())
+        };
+        let param =
+            "num_output: 4 group: 2 kernel_size: 3 kernel_size: 1 stride: 2 stride: 1 pad_h: 1 pad_w: 2";
+        assert_eq!(shape(param, &[2, 4, 7, 5]), (vec![2, 4, 4, 9], vec![4, 2, 3, 1]));
+        let param = "num_output: 2 kernel_size: 2 dilation: 2";
+        assert_eq!(shape(param, &[1, 3, 4, 4, 5]), (vec![1, 2, 2, 2, 3], vec![2, 3, 2, 2, 2]));
+        assert_eq!(shape("num_output: 2 kernel_size: 1 axis: -1", &[3, 4]), (vec![3, 2], vec![2, 4]));
+    }
+
+    #[test]
+    fn bad_parameters_are_refused() {
+        let x: (&str, &[usize], &[f64]) = ("x", &[1, 3, 4, 4], &[0.0; 48]);
+        for (param, field, words) in [
+            ("kernel_size: 3", "num_output", "needs outputs"),
+            ("num_output: 2 kernel_size: 1 group: 0", "group", "needs groups"),
+            ("num_output: 3 kernel_size: 1 group: 2", "num_output", "do not divide the outputs"),
+            ("num_output: 2 kernel_size: 1 group: 2", "group", "do not divide the channels"),
+            ("num_output: 2 kernel_size: 1 axis: 4", "axis", "axis 4"),
+            ("num_output: 2", "kernel_size", "missing"),
+        ] {
+            let e = refusal(&layer(param), &[x]);
+            assert_eq!(e.field(), Some(format!("convolution_param.{field}").as_str()), "{e}");
+            assert!(e.message().contains(words), "{e}");
+        }
+        let e = refusal(&layer("num_output: 2 kernel_size: 5"), &[x]);
+        assert!(e.message().contains("kernel"), "{e}");
+        let two =
+            layer("num_output: 2 kernel_size: 1").replace("bottom: 'x'", "bottom: 'x' bottom: 'z' top: 'v'");
+        let e = refusal(&two, &[x, ("z", &[1, 3, 4, 5], &[0.0; 60])]);
+        assert!(e.message().contains("one shape"), "{e}");
+    }
+}

@@ -1,0 +1,215 @@
+//! Kernels that move numbers: windows into panels, rows into panels with a transposition, windows back into images.
+
+use super::kernels::Kernels;
+use super::lanes::Lanes;
+use crate::math::Real;
+use std::ops::Range;
+
+/// A stretch of neighbouring lanes of one panel that are neighbours in the image.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Run {
+    /// First lane of the panel.
+    pub lane: usize,
+    /// Lanes.
+    pub len: usize,
+    /// Where the window of the first pixel starts in the first channel.
+    pub start: usize,
+    /// Distance of channels.
+    pub plane: usize,
+}
+
+/// Fills a panel with rows `rows` of the window matrix: row `c·offsets.len() + t` holds, for each lane, element
+/// `start + c·plane + offsets[t] + i` of `image`, where the lane is lane i of its run.
+pub(crate) struct Copy<'a, T> {
+    pub image: &'a [T],
+    pub runs: &'a [Run],
+    pub offsets: &'a [usize],
+    pub rows: Range<usize>,
+    pub width: usize,
+    /// `rows.len() · width` numbers.
+    pub panel: *mut T,
+}
+
+/// Fills some groups of a panel with a transposition: `panel[i·width + lane] = data[lanes[lane] + i]` for `i < len`.
+pub(crate) struct Turn<'a, T> {
+    pub data: &'a [T],
+    pub lanes: &'a [usize],
+    pub len: usize,
+    pub width: usize,
+    /// `len · width` numbers.
+    pub panel: *mut T,
+}
+
+/// Adds windows into planes: for each plane p, line l and tap t of a row of taps,
+/// `image[to + p·plane + starts[l] + shift[t] + i] += windows[from + p·rows + t·row + l·line + i]` for `i < line`.
+pub(crate) struct Fold<'a, T> {
+    pub windows: &'a [T],
+    pub from: usize,
+    /// Distance of the windows of planes.
+    pub rows: usize,
+    /// Distance of taps.
+    pub row: usize,
+    pub line: usize,
+    pub planes: usize,
+    pub image: *mut T,
+    pub to: usize,
+    pub plane: usize,
+    pub starts: &'a [usize],
+    pub shifts: &'a [usize],
+}
+
+impl<T: Real> Kernels<T> {
+    /// Copies windows into a panel.
+    pub(crate) fn copy(&self, copy: &Copy<T>, panel: &mut [T]) {
+        let taps = copy.offsets.len();
+        let reach = copy.offsets.iter().max().copied().unwrap_or(0);
+        let channel = copy.rows.end.saturating_sub(1) / taps.max(1);
+        assert!(panel.len() >= copy.rows.len() * copy.width);
+        for run in copy.runs {
+            let last = run.start + channel * run.plane + reach + run.len - 1;
+            assert!(run.lane + run.len <= copy.width && last < copy.image.len());
+        }
+        let copy = Copy { panel: panel.as_mut_ptr(), rows: copy.rows.clone(), ..*copy };
+        // SAFETY: the lines above checked every access; a table is only handed out where the processor has its
+        // features.
+        unsafe { (self.copy)(&copy) }
+    }
+
+    /// Transposes rows into a panel.
+    pub(crate) fn turn(&self, turn: &Turn<T>, panel: &mut [T]) {
+        let last = turn.lanes.iter().max().copied().unwrap_or(0);
+        assert!(turn.lanes.len() <= turn.width && panel.len() >= turn.len * turn.width);
+        assert!(last + turn.len <= turn.data.len());
+        // SAFETY: the lines above checked every access; a table is only handed out where the processor has its
+        // features.
+        unsafe { (self.turn)(&Turn { panel: panel.as_mut_ptr(), ..*turn }) }
+    }
+
+    /// Adds windows into planes.
+    pub(crate) fn fold(&self, fold: &Fold<T>, image: &mut [T]) {
+        if fold.planes == 0 || fold.line == 0 || fold.starts.is_empty() || fold.shifts.is_empty() {
+            return;
+        }
+        let most = |x: &[usize]| x.iter().max().copied().unwrap_or(0);
+        let taps = fold.shifts.len();
+        let read =
+            fold.from + (fold.planes - 1) * fold.rows + (taps - 1) * fold.row + fold.starts.len() * fold.line;
+        assert!(read <= fold.windows.len());
+        let written = (fold.planes - 1) * fold.plane + most(fold.starts) + most(fold.shifts) + fold.line;
+        assert!(fold.to + written <= image.len());
+        // SAFETY: the lines above checked every access; a table is only handed out where the processor has its
+        // features.
+        unsafe { (self.fold)(&Fold { image: image.as_mut_ptr(), ..*fold }) }
+    }
+}
+
+/// Body of the copy kernels.
+///
+/// # Safety
+/// Every access that `copy` describes is good; only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn copy_rows<T: Real, S: Lanes<T>>(copy: &Copy<T>) {
+    let taps = copy.offsets.len();
+    let (first, begin) = (copy.rows.start / taps, copy.rows.start % taps);
+    for run in copy.runs {
+        let mut lane = 0;
+        while lane < run.len {
+            let n = (run.len - lane).min(S::COUNT);
+            // SAFETY: promised by the caller.
+            unsafe {
+                let mut to = copy.panel.add(run.lane + lane);
+                let mut from = copy.image.as_ptr().wrapping_add(run.start + first * run.plane + lane);
+                let mut tap = begin;
+                for _ in 0..copy.rows.len() {
+                    let window = from.wrapping_add(*copy.offsets.get_unchecked(tap));
+                    if n == S::COUNT {
+                        S::store(to, S::load(window));
+                    } else {
+                        S::store_first(to, S::load_first(window, n), n);
+                    }
+                    to = to.wrapping_add(copy.width);
+                    tap += 1;
+                    if tap == taps {
+                        tap = 0;
+                        from = from.wrapping_add(run.plane);
+                    }
+                }
+            }
+            lane += n;
+        }
+    }
+}
+
+/// Body of the transposing kernels.
+///
+/// # Safety
+/// Every access that `turn` describes is good; only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
+    for (block, lanes) in turn.lanes.chunks(S::COUNT).enumerate() {
+        // Lanes past the last one repeat it; they are not stored.
+        let mut rows = [turn.data.as_ptr(); 16];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = turn.data.as_ptr().wrapping_add(lanes[i.min(lanes.len() - 1)]);
+        }
+        let panel = turn.panel.wrapping_add(block * S::COUNT);
+        let n = lanes.len();
+        let whole = turn.len / S::TURN * S::TURN;
+        // SAFETY: promised by the caller.
+        unsafe {
+            for at in (0..whole).step_by(S::TURN) {
+                S::turn(&rows, at, |i, v| {
+                    let to = panel.add((at + i) * turn.width);
+                    if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
+                });
+            }
+            for at in whole..turn.len {
+                for (i, row) in rows.iter().enumerate().take(n) {
+                    *panel.add(at * turn.width + i) = *row.add(at);
+                }
+            }
+        }
+    }
+}
+
+/// Body of the kernels that put windows back.
+///
+/// A line of the image is loaded once for a whole row of taps. Were each tap added on its own, each load would
+/// overlap the store before it, and wait for it.
+///
+/// # Safety
+/// Every access that `fold` describes is good; only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn fold_rows<T: Real, S: Lanes<T>>(fold: &Fold<T>) {
+    for (block, shifts) in fold.shifts.chunks(16).enumerate() {
+        let reach = shifts.iter().max().copied().unwrap_or(0) + fold.line;
+        for x in (0..reach).step_by(S::COUNT) {
+            let n = (reach - x).min(S::COUNT);
+            // Which lanes of each tap fall on numbers x.. of the line.
+            let mut masks = [0u32; 16];
+            for (mask, &shift) in masks.iter_mut().zip(shifts) {
+                for lane in 0..n {
+                    *mask |= u32::from((shift..shift + fold.line).contains(&(x + lane))) << lane;
+                }
+            }
+            for plane in 0..fold.planes {
+                let from = fold.from + plane * fold.rows + block * 16 * fold.row;
+                let from = fold.windows.as_ptr().wrapping_add(from);
+                let image = fold.image.wrapping_add(fold.to + plane * fold.plane + x);
+                for (line, &start) in fold.starts.iter().enumerate() {
+                    let to = image.wrapping_add(start);
+                    let mut from = from.wrapping_add(line * fold.line + x);
+                    // SAFETY: promised by the caller; masked lanes are not touched.
+                    unsafe {
+                        let mut sum = S::load_first(to, n);
+                        for (&mask, &shift) in masks.iter().zip(shifts) {
+                            sum = S::add(sum, S::load_masked(from.wrapping_sub(shift), mask));
+                            from = from.wrapping_add(fold.row);
+                        }
+                        S::store_first(to, sum, n);
+                    }
+                }
+            }
+        }
+    }
+}
