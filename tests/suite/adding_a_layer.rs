@@ -1,6 +1,6 @@
 //! The example of `docs/adding-a-layer.md` is built and run, and the page shows its code as it is.
 
-#[path = "../examples/soft_shrink.rs"]
+#[path = "../../examples/soft_shrink.rs"]
 mod soft_shrink;
 
 #[test]
@@ -13,8 +13,8 @@ fn the_example_works() {
 
 #[test]
 fn the_page_shows_the_example() {
-    let page = include_str!("../docs/adding-a-layer.md");
-    let code = include_str!("../examples/soft_shrink.rs");
+    let page = include_str!("../../docs/adding-a-layer.md");
+    let code = include_str!("../../examples/soft_shrink.rs");
     let blocks: Vec<&str> = page.split("```rust\n").skip(1).map(|b| b.split("```").next().unwrap()).collect();
     assert!(blocks.len() >= 5);
     for block in blocks {

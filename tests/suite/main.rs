@@ -1,0 +1,8 @@
+//! The tests that run whole nets. One program, because each would compile the engine again.
+
+mod adding_a_layer;
+mod golden;
+mod gradients;
+mod nets;
+mod solver;
+mod training;
