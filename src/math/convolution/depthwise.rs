@@ -8,6 +8,24 @@ use crate::math::scratch::scratch;
 /// Multiply-adds of a task.
 const GRAIN: usize = 1 << 16;
 
+/// Pixels whose sums stay in registers.
+const BLOCK: usize = 64;
+
+/// Adds the products of all taps to at most `BLOCK` pixels of a line.
+#[inline(always)]
+fn add_taps<T: Real>(taps: &[usize], weights: &[T], x: &[T], y: &mut [T]) {
+    let mut sums = [T::zero(); BLOCK];
+    for (&tap, &a) in taps.iter().zip(weights) {
+        let x = &x[tap..];
+        // Whole blocks wherever there is memory to read; what lies past the line is not used.
+        match x.first_chunk::<BLOCK>() {
+            Some(x) => sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += a * x),
+            None => sums[..y.len()].iter_mut().zip(x).for_each(|(sum, &x)| *sum += a * x),
+        }
+    }
+    y.iter_mut().zip(&sums).for_each(|(y, &sum)| *y += sum);
+}
+
 /// Planes of a task.
 fn grain(w: &Windows) -> usize {
     (GRAIN / (w.pixels * w.taps.len()).max(1)).max(1)
@@ -46,10 +64,10 @@ pub(super) fn forward<T: Real>(
                 let (channel, output) = (index / each, index % outputs);
                 y.fill(bias.map_or(T::zero(), |bias| bias[output]));
                 padded(w, &x[channel * plane..][..plane], |x| {
+                    let weights = &weights[output * taps..][..taps];
                     for (line, y) in y.chunks_exact_mut(w.line).enumerate() {
-                        for (&tap, &a) in w.taps.iter().zip(&weights[output * taps..]) {
-                            let x = &x[w.starts[line] + tap..];
-                            y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
+                        for (block, y) in y.chunks_mut(BLOCK).enumerate() {
+                            add_taps(&w.taps, weights, &x[w.starts[line] + block * BLOCK..], y);
                         }
                     }
                 });

@@ -181,8 +181,12 @@ impl Windows {
             let step: usize = w.input[axis + 1..].iter().product();
             if axis + 1 == w.input.len() && w.step > 1 {
                 let phase = from.len() / w.step;
-                for (i, to) in (w.pad[axis]..).zip(to) {
-                    *to = from[i % w.step * phase + i / w.step];
+                for (i, from) in from.chunks_exact(phase).enumerate() {
+                    // The first element of this phase that is not padding.
+                    let skip = w.pad[axis].saturating_sub(i).div_ceil(w.step);
+                    let to = to.get_mut(i + skip * w.step - w.pad[axis]..).unwrap_or_default();
+                    let from = from.get(skip..).unwrap_or_default();
+                    to.iter_mut().step_by(w.step).zip(from).for_each(|(to, &x)| *to = x);
                 }
                 return;
             }
