@@ -48,7 +48,7 @@ impl Slice {
     /// The extents of the tops along the axis.
     fn cut(&self, extent: usize, tops: usize) -> Result<Vec<usize>> {
         if self.points.is_empty() {
-            if extent % tops != 0 {
+            if !extent.is_multiple_of(tops) {
                 return Err(Error::new(
                     Kind::Shape,
                     format!("an axis of {extent} cannot be cut into {tops} equal tops"),
