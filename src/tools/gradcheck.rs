@@ -65,7 +65,7 @@ pub fn check_net<T: Real>(
 
 /// Gives a parameter without values some: weights as He et al. would start them, biases small ones, statistics (a
 /// variance among them) positive ones.
-fn fill_zeros<T: Real>(param: &mut Param<T>, stream: &Stream) {
+pub(super) fn fill_zeros<T: Real>(param: &mut Param<T>, stream: &Stream) {
     let fan = param.shape.count_from(1);
     let statistic = param.lr_mult == 0.0 && fan <= 1;
     let values = param.data.host_mut();

@@ -4,9 +4,15 @@ mod check_report;
 pub mod gradcheck;
 mod gradient_checker;
 mod net_direction;
+pub mod npz;
+pub mod open;
+pub mod run;
 mod slopes;
 mod subject;
+pub mod summary;
+pub mod time;
 
 pub use check_report::{Check, Report};
 pub use gradient_checker::GradientChecker;
+pub use open::NetFile;
 pub use subject::Subject;

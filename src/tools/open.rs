@@ -1,0 +1,59 @@
+//! Nets from files, in the state they are to be built in.
+
+use crate::blob::Weights;
+use crate::error::{Error, Result};
+use crate::math::Real;
+use crate::net::{LoadReport, Net, load_weights};
+use crate::proto::caffe::{NetParameter, NetState, Phase};
+use crate::proto::{Source, read_net, read_weights};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A net as its file has it, with the state it is to be built in, and its text for errors.
+pub struct NetFile {
+    /// The net; `state` is set.
+    pub param: NetParameter,
+    /// The text.
+    pub source: Arc<Source>,
+    /// What was upgraded from older formats, a sentence each.
+    pub upgrades: Vec<String>,
+}
+
+impl NetFile {
+    /// Reads a net from prototxt. Phase, level and stages take the place of what the file's own `state` says.
+    ///
+    /// Errors: the file cannot be read; a mistake in it, with its line.
+    pub fn open(path: impl AsRef<Path>, phase: Phase, level: i32, stage: &[String]) -> Result<NetFile> {
+        let parsed = read_net(path)?;
+        let mut param = parsed.message;
+        param.state = Some(NetState { phase: Some(phase as i32), level: Some(level), stage: stage.to_vec() });
+        Ok(NetFile { param, source: parsed.source, upgrades: parsed.upgrades })
+    }
+
+    /// Builds the net. Errors carry the line of the layer and field they are about.
+    pub fn build<T: Real>(&self, seed: u64, weights: &mut Weights<T>) -> Result<Net<T>> {
+        Net::new(&self.param, seed, weights).map_err(|e| self.locate(e))
+    }
+
+    /// Gives an error that names a layer or a field its place in the text.
+    pub fn locate(&self, error: Error) -> Error {
+        self.source.locate(error)
+    }
+}
+
+/// Loads weight files into a net one after the other, as Caffe's `-weights a.caffemodel,b.caffemodel`; what each
+/// brought. A layer whose parameters have other shapes is an error, as in Caffe.
+pub fn load_weight_files<T: Real>(
+    net: &Net<T>,
+    weights: &mut Weights<T>,
+    files: &[PathBuf],
+) -> Result<Vec<LoadReport>> {
+    let mut reports = Vec::with_capacity(files.len());
+    for path in files {
+        let in_file = |e: Error| e.in_file(path.display().to_string());
+        let report = load_weights(net, weights, &read_weights(path)?).map_err(in_file)?;
+        report.ensure_fits().map_err(in_file)?;
+        reports.push(report);
+    }
+    Ok(reports)
+}

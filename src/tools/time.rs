@@ -1,0 +1,147 @@
+//! How long the layers of a net take.
+
+use super::gradcheck::{fill_inputs, fill_zeros};
+use super::gradient_checker::{Draw, GradientChecker};
+use crate::blob::Weights;
+use crate::error::Result;
+use crate::math::Real;
+use crate::net::Net;
+use std::time::Instant;
+
+/// Times of a layer in milliseconds.
+#[derive(Clone, Debug)]
+pub struct LayerTime {
+    /// Name.
+    pub name: String,
+    /// Type.
+    pub kind: String,
+    /// Mean of a forward pass.
+    pub forward_ms: f64,
+    /// Mean of a backward pass; 0 where the net needs none.
+    pub backward_ms: f64,
+}
+
+/// Times of a net in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// Iterations measured.
+    pub iterations: usize,
+    /// Median of the forward passes.
+    pub forward_ms: f64,
+    /// Median of the backward passes.
+    pub backward_ms: f64,
+    /// Median of forward and backward together.
+    pub forward_backward_ms: f64,
+    /// Mean of the forward passes.
+    pub mean_forward_ms: f64,
+    /// Mean of the backward passes.
+    pub mean_backward_ms: f64,
+    /// Time of all iterations.
+    pub total_ms: f64,
+    /// The layers, in the order in which they run forward.
+    pub layers: Vec<LayerTime>,
+}
+
+/// Makes a net fit to be timed, as [`super::gradcheck::check_net`] does: `Input` blobs and parameters without values get
+/// random ones, labels valid ones. Zeros everywhere would be no fair picture: a processor may be faster or, with
+/// denormals, much slower on them.
+pub fn prepare<T: Real>(net: &mut Net<T>, weights: &mut Weights<T>) {
+    let checker = GradientChecker::default();
+    for (nth, p) in weights.iter_mut().enumerate() {
+        fill_zeros(p, &checker.stream(Draw::Values, &p.layer, nth));
+    }
+    fill_inputs(net, &checker);
+}
+
+/// Passes before the first that is measured.
+const WARM_UP: usize = 3;
+
+/// Runs a net forward and backward so many times (at least once) and measures every layer; three iterations before that
+/// are not counted. Run it inside [`crate::device::Pool::install`]. `each` is told the time of every iteration in
+/// milliseconds.
+///
+/// Source: Caffe's `caffe time`.
+pub fn time<T: Real>(
+    net: &mut Net<T>,
+    weights: &mut Weights<T>,
+    iterations: usize,
+    each: &mut dyn FnMut(usize, f64),
+) -> Result<Timing> {
+    let (iterations, layers) = (iterations.max(1), net.nodes().len());
+    for _ in 0..WARM_UP {
+        net.forward(weights)?;
+        net.backward(weights)?;
+    }
+    let (mut layer_forward, mut layer_backward) = (vec![0.0; layers], vec![0.0; layers]);
+    let (mut forward, mut backward, mut both) = (Vec::new(), Vec::new(), Vec::new());
+    let begin = Instant::now();
+    for iteration in 0..iterations {
+        weights.clear_diffs();
+        let start = Instant::now();
+        net.begin_pass();
+        let mut last = start;
+        for (i, sum) in layer_forward.iter_mut().enumerate() {
+            net.forward_layer(i, weights)?;
+            *sum += lap(&mut last);
+        }
+        let middle = last;
+        for (i, sum) in layer_backward.iter_mut().enumerate().rev() {
+            net.backward_layer(i, weights)?;
+            *sum += lap(&mut last);
+        }
+        forward.push(millis(start, middle));
+        backward.push(millis(middle, last));
+        both.push(millis(start, last));
+        each(iteration, millis(start, last));
+    }
+    let count = iterations as f64;
+    let layer = |(i, node): (usize, &crate::net::Node<T>)| LayerTime {
+        name: node.name.clone(),
+        kind: node.param.r#type().to_string(),
+        forward_ms: layer_forward[i] / count,
+        backward_ms: if node.need_backward { layer_backward[i] / count } else { 0.0 },
+    };
+    Ok(Timing {
+        iterations,
+        mean_forward_ms: forward.iter().sum::<f64>() / count,
+        mean_backward_ms: backward.iter().sum::<f64>() / count,
+        forward_ms: median(forward),
+        backward_ms: median(backward),
+        forward_backward_ms: median(both),
+        total_ms: millis(begin, Instant::now()),
+        layers: net.nodes().iter().enumerate().map(layer).collect(),
+    })
+}
+
+/// Milliseconds since the last call.
+fn lap(last: &mut Instant) -> f64 {
+    let now = Instant::now();
+    let elapsed = millis(*last, now);
+    *last = now;
+    elapsed
+}
+
+fn millis(from: Instant, to: Instant) -> f64 {
+    (to - from).as_secs_f64() * 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(vec![]), 0.0);
+    }
+}

@@ -1,0 +1,53 @@
+//! Cases that BVLC Caffe itself computed: every folder of `tests/golden/layers` holds a net, its arrays and a phase.
+
+use cortado::error::Result;
+use cortado::proto::caffe::Phase;
+use cortado::tools::{NetFile, npz, run};
+use std::{fs, path::Path};
+
+/// Largest difference, absolute or relative.
+const TOLERANCE: f32 = 1e-4;
+
+/// Runs a case; the first array that differs, if one does.
+fn case(folder: &Path) -> Result<Option<String>> {
+    let phase = fs::read_to_string(folder.join("phase")).unwrap_or_default();
+    let phase = if phase.trim() == "TRAIN" { Phase::Train } else { Phase::Test };
+    let file = NetFile::open(folder.join("net.prototxt"), phase, 0, &[])?;
+    let arrays = npz::read(folder.join("case.npz"), |_| true)?;
+    let is_of = |key: &str, kinds: &[&str]| kinds.iter().any(|k| key.starts_with(k));
+    let backward = arrays.keys().any(|k| is_of(k, &["grad/", "pgrad/", "topdiff/"]));
+    let (mut net, mut weights) = run::build(&file, backward, 1)?;
+    let got = run::run(&mut net, &mut weights, &arrays, backward)?;
+    for (key, expected) in
+        arrays.iter().filter(|(k, _)| is_of(k, &["out/", "grad/", "pgrad/", "param_after/"]))
+    {
+        let Some(got) = got.get(key) else { return Ok(Some(format!("{key} is missing"))) };
+        if got.len() != expected.len() {
+            return Ok(Some(format!("{key} has {} values, not {}", got.len(), expected.len())));
+        }
+        for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+            let close = (g - e).abs() <= TOLERANCE * e.abs().max(1.0);
+            if !close {
+                return Ok(Some(format!("{key}, element {i}: {g}, Caffe has {e}")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn layers_compute_what_caffe_computes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/layers");
+    let mut cases: Vec<_> = fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "{} is empty", folder.display());
+    let mut wrong = Vec::new();
+    for case_folder in &cases {
+        match case(case_folder) {
+            Ok(None) => {}
+            Ok(Some(what)) => wrong.push(format!("{}: {what}", case_folder.display())),
+            Err(e) => wrong.push(format!("{}: {e}", case_folder.display())),
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
