@@ -44,7 +44,8 @@ fn fields_are_named_with_their_line() {
         assert_eq!(error.place().is_some(), given, "{fields}: {error}");
     }
     register();
-    let none = cortado::proto::parse_solver(SGD, "s").unwrap();
+    let none = format!("{SGD} snapshot_after_train: false");
+    let none = cortado::proto::parse_solver(&none, "s").unwrap();
     let error = Solver::<f32>::new(&none.message, None, &mut Silent).err().unwrap();
     assert!(error.to_string().contains("names no training net"), "{error}");
 }
