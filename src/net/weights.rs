@@ -254,8 +254,10 @@ mod tests {
             Bench::<f64>::new(&(ip("a", 2, "") + &ip("b", 2, "") + &ip("c", 4, "")), &[X]).unwrap();
         from.set_param("a", 1, &[0.1, -7.5]);
         let file = file(&from);
-        let bias = "inner_product_param { bias_term: false }";
-        let layers = ip("a", 2, "") + &ip("c", 5, "") + &ip("d", 1, "") + &ip("b", 2, bias);
+        let layers = ip("a", 2, "")
+            + &ip("c", 5, "")
+            + &ip("d", 1, "")
+            + &ip("b", 2, "").replace("num_output", "bias_term: false num_output");
         let mut to = Bench::<f32>::new(&layers, &[X]).unwrap();
         let before = to.param("c", 0);
         let report = load(&mut to, &file);

@@ -83,3 +83,39 @@ fn after_a_stop_by_the_user_and_with_tests_between() {
     let from = listener.tests.iter().position(|t| t.0 == 4).unwrap();
     assert_eq!(again.tests, listener.tests[from..]);
 }
+
+/// Shuffled and mirrored digits, and a test net that walks through its own.
+fn mnist() -> String {
+    let images = concat!(env!("CARGO_MANIFEST_DIR"), "/nets/mnist/data/t10k-images-idx3-ubyte.gz");
+    let data = |phase: &str, batch: usize, shuffle: bool| {
+        format!(
+            "layer {{ name: 'digits' type: 'Data' top: 'data' top: 'label' include {{ phase: {phase} }}
+               transform_param {{ scale: 0.00390625 mirror: {shuffle} crop_size: 20 }}
+               data_param {{ source: '{images}' backend: IDX batch_size: {batch} shuffle: {shuffle} }} }}\n"
+        )
+    };
+    data("TRAIN", 16, true)
+        + &data("TEST", 10, false)
+        + &ip("ip1", "data", 16)
+        + &layer("ReLU", "ip1", "ip1")
+        + &ip("ip2", "ip1", 10)
+        + LOSS
+}
+
+#[test]
+fn in_the_middle_of_a_shuffled_data_set() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let net = mnist();
+    let text = |folder: &Path| fields(folder, "test_iter: 3 test_interval: 2").replace("0.1", "0.01");
+    let mut listener = Listener::default();
+    let mut whole: Solver<f32> = solver(&net, &text(a.path()), &mut Silent).unwrap();
+    whole.solve(&mut listener).unwrap();
+    let mut again = Listener::default();
+    let mut resumed: Solver<f32> = solver(&net, &text(b.path()), &mut Silent).unwrap();
+    resumed.restore(a.path().join("run_iter_5.solverstate"), &mut again).unwrap();
+    resumed.solve(&mut again).unwrap();
+    assert_eq!(bits(&resumed), bits(&whole));
+    assert_eq!(again.losses, listener.losses[5..]);
+    let from = listener.tests.iter().position(|t| t.0 == 6).unwrap();
+    assert_eq!(again.tests, listener.tests[from..]);
+}

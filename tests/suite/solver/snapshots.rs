@@ -5,6 +5,9 @@ use cortado::proto::read_weights;
 use cortado::solver::{Silent, Solver};
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 fn fields(folder: &Path, more: &str) -> String {
     let prefix = folder.join("s").display().to_string();
@@ -97,4 +100,50 @@ fn weights_of_the_field_are_loaded() {
     let missing = text.replace("s_iter_2", "s_iter_3");
     let error = solver::<f32>(&plain_net(4), &missing, &mut Silent).err().unwrap();
     assert_eq!(error.field(), Some("weights[0]"));
+}
+
+/// Where [`victim`] writes its snapshots.
+const FOLDER: &str = "CORTADO_TEST_VICTIM";
+
+/// Not a test by itself: writes snapshots until it is killed, in a process of its own.
+#[test]
+fn victim() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let text = fields(Path::new(&folder), "snapshot: 1");
+    let mut solver: Solver<f32> = solver(&wide(), &text, &mut Silent).unwrap();
+    solver.step(1_000_000, &mut Silent).unwrap();
+}
+
+/// Weights of some 400 kB, so that a write can be interrupted.
+fn wide() -> String {
+    plain_net(4).replace("num_output: 16", "num_output: 1000")
+}
+
+#[test]
+fn a_killed_process_leaves_a_usable_pair() {
+    for delay in [0, 3, 7, 13] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "snapshots::victim"])
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let states = || names(folder.path()).into_iter().filter(|n| n.ends_with(".solverstate"));
+        let start = Instant::now();
+        while states().count() < 3 && start.elapsed() < Duration::from_secs(60) {
+            sleep(Duration::from_millis(1));
+        }
+        sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let iteration = |name: &String| -> usize {
+            name.trim_end_matches(".solverstate").rsplit('_').next().unwrap().parse().unwrap()
+        };
+        let newest = states().max_by_key(iteration).unwrap();
+        let mut solver: Solver<f32> = solver(&wide(), &fields(folder.path(), ""), &mut Silent).unwrap();
+        solver.restore(folder.path().join(&newest), &mut Silent).unwrap();
+        assert_eq!(solver.iteration(), iteration(&newest));
+        solver.step(1, &mut Silent).unwrap();
+    }
 }
