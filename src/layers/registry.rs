@@ -52,6 +52,7 @@ pub const LAYERS: &[Row] = &[
         loss::contrastive_loss::new,
     ),
     row("Convolution", "vision", "filters over windows", vision::convolution::new, vision::convolution::new),
+    row("Data", "data", "records of a data base in batches", data::data_layer::new, data::data_layer::new),
     row(
         "Dropout",
         "common",

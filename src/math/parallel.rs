@@ -150,3 +150,45 @@ pub(crate) fn sum_of<T: Real>(x: &[T], f: impl Fn(T) -> f64) -> f64 {
     }
     sums.iter().sum::<f64>() + rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    #[test]
+    fn every_element_is_visited_once_at_its_offset() {
+        for (n, grain) in [(0, 4), (1, 4), (4, 4), (5, 4), (1000, 7), (10, 0)] {
+            let visits: Vec<AtomicUsize> = (0..n).map(|_| AtomicUsize::new(0)).collect();
+            for_each_index(n, grain, |i| {
+                visits[i].fetch_add(1, Relaxed);
+            });
+            assert!(visits.iter().all(|v| v.load(Relaxed) == 1));
+
+            let mut a = vec![0; n];
+            for_each_chunk(&mut a, grain, |offset, a| {
+                assert!(a.len() <= grain.max(1) && offset % grain.max(1) == 0);
+                a.iter_mut().enumerate().for_each(|(i, a)| *a += offset + i);
+            });
+            assert!(a.iter().enumerate().all(|(i, &a)| a == i));
+
+            let (mut b, mut c) = (vec![0u8; n], vec![0.0f32; n]);
+            for_each_chunk2(&mut a, &mut b, grain, |offset, a, b| {
+                a.iter_mut().zip(b).enumerate().for_each(|(i, (a, b))| (*a, *b) = (*a - offset - i, 1));
+            });
+            for_each_chunk3(&mut a, &mut b, &mut c, grain, |_, a, b, c| {
+                for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
+                    (*a, *b, *c) = (*a + 1, *b + 1, *c + 3.0);
+                }
+            });
+            assert!(a.iter().zip(&b).zip(&c).all(|((&a, &b), &c)| a == 1 && b == 2 && c == 3.0));
+        }
+    }
+
+    #[test]
+    fn sums_keep_the_order_of_ranges() {
+        let text = reduce(20, 6, String::new(), |r| format!("{r:?} "), |a, b| a + &b);
+        assert_eq!(text, "0..6 6..12 12..18 18..20 ");
+        assert_eq!(sum(0, 5, |_| f64::NAN), 0.0);
+    }
+}

@@ -109,3 +109,42 @@ pub fn asum<T: Real>(x: &[T]) -> f64 {
         |range| sum_of(&x[range], |x| x.as_f64().abs()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(n: usize) -> Vec<f64> {
+        (0..n).map(|i| (i % 17) as f64 - 8.0).collect()
+    }
+
+    #[test]
+    fn every_operation_agrees_with_its_definition() {
+        for n in [0, 1, 15, 33, 100_003] {
+            let (x, y) = (ramp(n), (0..n).map(|i| (i % 5) as f64).collect::<Vec<_>>());
+            let each =
+                |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(&y).map(|(&x, &y)| f(x, y)).collect::<Vec<_>>();
+
+            let mut got = y.clone();
+            axpy(2.0, &x, &mut got);
+            assert_eq!(got, each(&|x, y| y + 2.0 * x));
+            let mut got = y.clone();
+            axpby(2.0, &x, 3.0, &mut got);
+            assert_eq!(got, each(&|x, y| 2.0 * x + 3.0 * y));
+            let mut got = vec![f64::NAN; n];
+            axpby(2.0, &x, 0.0, &mut got);
+            assert_eq!(got, each(&|x, _| 2.0 * x));
+            scale(0.5, &mut got);
+            assert_eq!(got, x);
+            fill(7.0, &mut got);
+            assert!(got.iter().all(|&g| g == 7.0));
+            copy(&x, &mut got);
+            assert_eq!(got, x);
+
+            assert_eq!(dot(&x, &y), each(&|x, y| x * y).iter().sum::<f64>());
+            assert_eq!(sum(&x), x.iter().sum::<f64>());
+            assert_eq!(sum_squares(&x), each(&|x, _| x * x).iter().sum::<f64>());
+            assert_eq!(asum(&x), each(&|x, _| x.abs()).iter().sum::<f64>());
+        }
+    }
+}

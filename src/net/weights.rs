@@ -223,3 +223,119 @@ pub(super) fn take_own<T: Real>(layer: &LayerParameter, params: &mut [Param<T>])
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::encode_net;
+    use crate::proto::weights::decode_weights;
+    use crate::testing::{Bench, Feed, refusal};
+
+    const X: Feed = ("x", &[1, 3], &[1.0, 2.0, 3.0]);
+
+    fn ip(name: &str, outputs: usize, more: &str) -> String {
+        format!(
+            "layer {{ name: '{name}' type: 'InnerProduct' bottom: 'x' top: '{name}' {more}
+               inner_product_param {{ num_output: {outputs} weight_filler {{ type: 'gaussian' }} }} }}\n"
+        )
+    }
+
+    fn file<T: Real>(bench: &Bench<T>) -> WeightsFile {
+        decode_weights(&encode_net(&bench.net.to_proto(&bench.weights, false))).unwrap()
+    }
+
+    fn load<T: Real>(bench: &mut Bench<T>, file: &WeightsFile) -> LoadReport {
+        load_weights(&bench.net, &mut bench.weights, file).unwrap()
+    }
+
+    #[test]
+    fn each_layer_is_loaded_skipped_missing_or_misfit() {
+        let mut from =
+            Bench::<f64>::new(&(ip("a", 2, "") + &ip("b", 2, "") + &ip("c", 4, "")), &[X]).unwrap();
+        from.set_param("a", 1, &[0.1, -7.5]);
+        let file = file(&from);
+        let bias = "inner_product_param { bias_term: false }";
+        let layers = ip("a", 2, "") + &ip("c", 5, "") + &ip("d", 1, "") + &ip("b", 2, bias);
+        let mut to = Bench::<f32>::new(&layers, &[X]).unwrap();
+        let before = to.param("c", 0);
+        let report = load(&mut to, &file);
+        assert_eq!(
+            (report.loaded.as_slice(), report.missing.as_slice()),
+            (&["a".into()][..], &["d".into()][..])
+        );
+        assert!(report.skipped.is_empty());
+        let said: Vec<String> = report.misfits.iter().map(Misfit::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "layer \"c\": the shape of parameter 0 is 5 3 (15) here, 4 3 (12) in the file",
+                "layer \"b\" has 1 parameters here, 2 in the file"
+            ]
+        );
+        assert_eq!(to.param("c", 0), before);
+        assert_eq!(to.param("a", 1).0, [0.1f32.into(), -7.5]);
+        let error = report.ensure_fits().unwrap_err();
+        assert_eq!((error.kind(), error.layer()), (Kind::Shape, Some("c")));
+
+        let mut only = Bench::<f32>::new(&ip("a", 2, ""), &[X]).unwrap();
+        let report = load(&mut only, &file);
+        assert_eq!(report.skipped, ["b", "c"]);
+        assert!(report.ensure_fits().is_ok());
+    }
+
+    #[test]
+    fn both_precisions_come_back_exactly() {
+        let layers = ip("a", 2, "");
+        let one = Bench::<f64>::new(&layers, &[X]).unwrap();
+        let mut two = Bench::<f64>::new(&layers, &[X]).unwrap();
+        two.set_param("a", 0, &[0.0; 6]);
+        load(&mut two, &file(&one));
+        assert_eq!(two.param("a", 0).0, one.param("a", 0).0);
+        let proto = one.net.to_proto(&one.weights, true);
+        let blobs = &proto.layer.last().unwrap().blobs;
+        assert_eq!((blobs[0].double_data.len(), blobs[0].data.len(), blobs[0].double_diff.len()), (6, 0, 6));
+    }
+
+    #[test]
+    fn old_shapes_fit_as_in_caffe() {
+        let old = |dims: [i32; 4]| {
+            let [num, channels, height, width] = dims.map(Some);
+            BlobProto { num, channels, height, width, ..Default::default() }
+        };
+        let shape = |dims: &[usize]| Shape::new(dims).unwrap();
+        assert!(fits(&old([1, 1, 500, 800]), &shape(&[500, 800])));
+        assert!(fits(&old([1, 1, 1, 1]), &shape(&[])));
+        assert!(fits(&old([2, 3, 4, 5]), &shape(&[2, 3, 4, 5])));
+        assert!(!fits(&old([2, 1, 500, 800]), &shape(&[500, 800])));
+        assert!(!fits(&old([500, 800, 1, 1]), &shape(&[500, 800])));
+        assert!(!fits(&old([1, 2, 3, 4]), &shape(&[1, 1, 2, 3, 4])));
+        let new = to_blob::<f32>(&shape(&[1, 1, 2]), &[1.0, 2.0], None);
+        assert!(fits(&new, &shape(&[1, 1, 2])) && !fits(&new, &shape(&[1, 2])) && !fits(&new, &shape(&[2])));
+    }
+
+    #[test]
+    fn a_nets_own_blobs_are_taken() {
+        let own = "blobs { shape { dim: 2 dim: 3 } data: [1, 2, 3, 4, 5, 6] } blobs { shape { dim: 2 } data: [7, 8] }";
+        let mut bench = Bench::<f32>::new(&ip("a", 2, own), &[X]).unwrap();
+        bench.forward();
+        assert_eq!(bench.get("a"), [21.0, 40.0]);
+        let error = refusal(&ip("a", 3, own), &[X]);
+        assert_eq!((error.kind(), error.field()), (Kind::Shape, Some("blobs[0]")));
+        let error = refusal(&ip("a", 2, "blobs { shape { dim: 2 dim: 3 } data: [1, 2, 3, 4, 5, 6] }"), &[X]);
+        assert_eq!((error.kind(), error.field()), (Kind::Value, Some("blobs")));
+        let error = refusal(&ip("a", 2, &own.replace("7, 8", "7")), &[X]);
+        assert_eq!(error.field(), Some("blobs[1]"));
+    }
+
+    #[test]
+    fn layers_of_one_name_are_loaded_in_their_order() {
+        let layers = ip("a", 2, "") + &ip("a", 2, "").replace("top: 'a'", "top: 'b'");
+        let one = Bench::<f32>::new(&layers, &[X]).unwrap();
+        let mut two = Bench::<f32>::new(&layers, &[X]).unwrap();
+        two.weights.iter_mut().for_each(|p| p.data.host_mut().fill(0.0));
+        assert_eq!(load(&mut two, &file(&one)).loaded, ["a", "a"]);
+        for (p, q) in one.weights.iter().zip(two.weights.iter()) {
+            assert_eq!(p.data.host(), q.data.host());
+        }
+    }
+}

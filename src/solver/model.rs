@@ -51,8 +51,9 @@ impl<T: Real> Model<T> {
         });
         let history = history.collect();
         let mut tests = Vec::with_capacity(plans.tests.len());
-        for (seed, (plan, passes)) in (seed.wrapping_add(1)..).zip(&plans.tests) {
-            let net = Net::new(&plan.param, seed, &mut weights).map_err(|e| plan.locate(e))?;
+        for (i, (plan, passes)) in (1..).zip(&plans.tests) {
+            let net =
+                Net::new(&plan.param, seed.wrapping_add(i), &mut weights).map_err(|e| plan.locate(e))?;
             tests.push(Test { net, passes: *passes });
         }
         Ok(Model { net, tests, weights, history })

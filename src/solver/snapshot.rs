@@ -245,7 +245,7 @@ fn seek_all<T: Real>(net: &mut Net<T>, passes: u64) -> Result<()> {
         .collect();
     for (node, batch) in net.nodes_mut().iter_mut().zip(batches) {
         if node.layer.records().is_some() {
-            node.layer.seek(passes * batch).map_err(|e| e.in_layer(&node.name))?;
+            node.layer.seek(passes.saturating_mul(batch)).map_err(|e| e.in_layer(&node.name))?;
         }
     }
     Ok(())

@@ -42,7 +42,7 @@ pub struct BatchNorm<T> {
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let p = param.batch_norm_param.unwrap_or_default();
     let (eps, keep) = (p.eps().as_f64(), p.moving_average_fraction().as_f64());
-    if !(eps >= 0.0) {
+    if eps.is_nan() || eps < 0.0 {
         return Err(Error::new(Kind::Value, "eps keeps a division from failing")
             .expected("0 or more")
             .found(eps)

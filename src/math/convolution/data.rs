@@ -14,7 +14,7 @@ use crate::math::simd::{self, Fold, Kernels};
 #[derive(Debug)]
 pub(super) enum DataForm {
     /// As a convolution of the top's gradient with the turned weights: for stride 1.
-    Gather(Windows),
+    Gather(Box<Windows>),
     /// As a product that gives windows, which are added into place.
     Scatter,
 }
@@ -38,7 +38,7 @@ impl DataForm {
                     && g.channels / g.groups >= 8
                     && windows.plane() * 4 <= windows.pixels * 5 =>
             {
-                DataForm::Gather(Windows::new(
+                DataForm::Gather(Box::new(Windows::new(
                     g.num_output,
                     output,
                     &g.input,
@@ -46,7 +46,7 @@ impl DataForm {
                     &pad,
                     &g.stride,
                     &g.dilation,
-                ))
+                )))
             }
             _ => DataForm::Scatter,
         }

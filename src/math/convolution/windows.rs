@@ -34,6 +34,10 @@ pub(super) struct Windows {
     pub taps: Vec<usize>,
     /// Taps of a line of the kernel.
     pub taps_line: usize,
+    /// Which phases of the step along lines any tap needs.
+    phases: Vec<bool>,
+    /// Step along the outermost axis.
+    stride: usize,
     /// Indices of the outermost axis that a window covers.
     reach: usize,
     /// Input index of the outermost axis, per output line.
@@ -88,6 +92,8 @@ impl Windows {
             pixels: output.iter().product(),
             line: output[last],
             step,
+            phases: (0..step).map(|i| (0..kernel[last]).any(|k| k * dilation[last] % step == i)).collect(),
+            stride: stride[0],
             taps,
             taps_line: kernel[last],
             reach: (kernel[0] - 1) * dilation[0] + 1,
@@ -119,6 +125,10 @@ impl Windows {
         let inner: usize = self.padded[1..].iter().product();
         let step: usize = self.input[1..].iter().product();
         for (index, to) in outer.zip(padded.chunks_exact_mut(inner)) {
+            // Between windows of a large stride there are lines that nobody reads.
+            if index % self.stride >= self.reach {
+                continue;
+            }
             match index.checked_sub(self.pad[0]).filter(|&i| i < self.input[0]) {
                 Some(i) => self.pad_axis(1, &plane[i * step..][..step], to),
                 None => to.fill(T::zero()),
@@ -136,6 +146,9 @@ impl Windows {
         if axis + 1 == self.input.len() && self.step > 1 {
             let phase = to.len() / self.step;
             for (i, to) in to.chunks_exact_mut(phase).enumerate() {
+                if !self.phases[i] {
+                    continue;
+                }
                 let skip = pad.saturating_sub(i).div_ceil(self.step);
                 let (before, rest) = to.split_at_mut(skip.min(phase));
                 before.fill(T::zero());
@@ -222,12 +235,12 @@ impl Windows {
         });
     }
 
-    /// The runs of `pixels` (as many as a panel has at most) in a band, into `runs`; returns how many.
-    fn runs<T>(&self, band: &Band<T>, pixels: Range<usize>, runs: &mut [Run]) -> usize {
+    /// The first runs of `pixels` in a band, as many as `runs` holds; returns how many, and how many pixels.
+    fn runs<T>(&self, band: &Band<T>, pixels: Range<usize>, runs: &mut [Run]) -> (usize, usize) {
         let (mut sample, pixel) = (pixels.start / self.pixels, pixels.start % self.pixels);
         let (mut line, mut column) = (pixel / self.line, pixel % self.line);
         let (mut lane, mut count) = (0, 0);
-        while lane < pixels.len() {
+        while lane < pixels.len() && count < runs.len() {
             let len = (self.line - column).min(pixels.len() - lane);
             let start = band.origin + (sample - band.first) * band.image + self.starts[line] - band.skipped;
             runs[count] = Run { lane, len, start: start + column, plane: band.plane };
@@ -239,7 +252,7 @@ impl Windows {
                 (line, sample) = (0, sample + 1);
             }
         }
-        count
+        (count, lane)
     }
 }
 
@@ -278,7 +291,7 @@ impl<T: Real> Source<T> for Columns<'_, T> {
             each_panel(split, lanes.len(), rows, chunk, block, |Panel { start, len, width }, rows, panel| {
                 let mut runs = [Run::default(); 64];
                 let first = lanes.start + start;
-                let count = w.runs(band, first..first + len, &mut runs);
+                let (count, _) = w.runs(band, first..first + len, &mut runs);
                 let copy = Copy {
                     image: band.data,
                     runs: &runs[..count],
@@ -326,28 +339,27 @@ impl<T: Real> Source<T> for Rows<'_, T> {
         w.band(self.x, channels.clone(), k.clone(), |band| {
             let panels = |Panel { start, len, width }: Panel, k: Range<usize>, panel: &mut [T]| {
                 let mut offsets = [0; 64];
-                for (i, offset) in offsets[..len].iter_mut().enumerate() {
+                let offsets = &mut offsets[..len];
+                for (i, offset) in offsets.iter_mut().enumerate() {
                     let lane = lanes.start + start + i;
                     *offset = (lane / taps - channels.start) * band.plane + w.taps[lane % taps];
                 }
                 let mut groups = &mut *panel;
                 let mut pixel = k.start;
                 while pixel < k.end {
-                    let mut runs = [Run::default(); 1];
-                    let line = w.line - pixel % w.pixels % w.line;
-                    let end = (pixel + line).min(k.end);
-                    w.runs(band, pixel..end, &mut runs);
-                    let (here, next) = groups.split_at_mut((end - pixel) * width);
+                    let mut runs = [Run::default(); 64];
+                    let (count, len) = w.runs(band, pixel..k.end, &mut runs);
+                    let (here, next) = groups.split_at_mut(len * width);
                     let turn = Turn {
-                        data: band.data.get(runs[0].start..).unwrap_or_default(),
-                        lanes: &offsets[..len],
-                        len: end - pixel,
+                        data: band.data,
+                        lanes: offsets,
+                        runs: &runs[..count],
                         width,
                         panel: std::ptr::null_mut(),
                     };
                     kernels.turn(&turn, here);
                     groups = next;
-                    pixel = end;
+                    pixel += len;
                 }
             };
             each_panel(split, lanes.len(), k.clone(), usize::MAX, block, panels);

@@ -203,5 +203,6 @@ pub(crate) fn transpose<T: Real>(
 ) {
     let mut starts = [0; 64];
     starts.iter_mut().enumerate().for_each(|(i, start)| *start = i * step);
-    kernels.turn(&Turn { data, lanes: &starts[..lanes], len, width, panel: std::ptr::null_mut() }, panel);
+    let runs = &[Run { len, ..Run::default() }];
+    kernels.turn(&Turn { data, lanes: &starts[..lanes], runs, width, panel: std::ptr::null_mut() }, panel);
 }

@@ -4,14 +4,16 @@
 //! and chosen at run time: the kernels of the matrix product through [`Kernels`], element-wise loops through
 //! [`vectorised`].
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod kernels;
 mod lanes;
 mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
-#[cfg(target_arch = "x86_64")]
-mod x86;
 
 pub use kernels::Kernels;
 pub(crate) use kernels::Tile;
@@ -69,9 +71,9 @@ impl Isa {
         if self.is_available() {
             match self {
                 // SAFETY: the processor has the features.
-                Isa::Avx512 => return unsafe { x86::run_avx512(f) },
+                Isa::Avx512 => return unsafe { avx512::run(f) },
                 // SAFETY: the processor has the features.
-                Isa::Avx2 => return unsafe { x86::run_avx2(f) },
+                Isa::Avx2 => return unsafe { avx2::run(f) },
                 _ => {}
             }
         }
@@ -97,12 +99,12 @@ pub(crate) fn kernels<T: Real>(isa: Isa) -> &'static Kernels<T> {
 pub(crate) fn kernels_f32(isa: Isa) -> &'static Kernels<f32> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => &x86::Table::<f32>::AVX512,
+        Isa::Avx512 => &avx512::Table::<f32>::KERNELS,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => &x86::Table::<f32>::AVX2,
+        Isa::Avx2 => &avx2::Table::<f32>::KERNELS,
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => &neon::Table::<f32>::NEON,
-        _ => &plain::Table::<f32>::PLAIN,
+        Isa::Neon => &neon::Table::<f32>::KERNELS,
+        _ => &plain::Table::<f32>::KERNELS,
     }
 }
 
@@ -110,11 +112,30 @@ pub(crate) fn kernels_f32(isa: Isa) -> &'static Kernels<f32> {
 pub(crate) fn kernels_f64(isa: Isa) -> &'static Kernels<f64> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => &x86::Table::<f64>::AVX512,
+        Isa::Avx512 => &avx512::Table::<f64>::KERNELS,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => &x86::Table::<f64>::AVX2,
+        Isa::Avx2 => &avx2::Table::<f64>::KERNELS,
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => &neon::Table::<f64>::NEON,
-        _ => &plain::Table::<f64>::PLAIN,
+        Isa::Neon => &neon::Table::<f64>::KERNELS,
+        _ => &plain::Table::<f64>::KERNELS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closures_give_the_same_on_every_instruction_set() {
+        let x: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        for isa in Isa::ALL {
+            let y: Vec<f32> = isa.run(
+                #[inline(always)]
+                || x.iter().map(|x| x * 2.0 + 1.0).collect(),
+            );
+            assert!(y.iter().enumerate().all(|(i, &y)| y == 2.0 * i as f32 + 1.0));
+        }
+        assert!(Isa::detect().is_available());
+        assert!(Isa::Plain.is_available());
     }
 }

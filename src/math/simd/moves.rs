@@ -30,13 +30,14 @@ pub(crate) struct Copy<'a, T> {
     pub panel: *mut T,
 }
 
-/// Fills some groups of a panel with a transposition: `panel[i·width + lane] = data[lanes[lane] + i]` for `i < len`.
+/// Fills a panel with a transposition: run after run, group i of a run holds `data[start + lanes[lane] + i]`, where
+/// lanes and planes of runs count for nothing.
 pub(crate) struct Turn<'a, T> {
     pub data: &'a [T],
     pub lanes: &'a [usize],
-    pub len: usize,
+    pub runs: &'a [Run],
     pub width: usize,
-    /// `len · width` numbers.
+    /// As many groups as the runs are long, `width` numbers each.
     pub panel: *mut T,
 }
 
@@ -78,8 +79,9 @@ impl<T: Real> Kernels<T> {
     /// Transposes rows into a panel.
     pub(crate) fn turn(&self, turn: &Turn<T>, panel: &mut [T]) {
         let last = turn.lanes.iter().max().copied().unwrap_or(0);
-        assert!(turn.lanes.len() <= turn.width && panel.len() >= turn.len * turn.width);
-        assert!(last + turn.len <= turn.data.len());
+        let groups: usize = turn.runs.iter().map(|run| run.len).sum();
+        assert!(turn.lanes.len() <= turn.width && panel.len() >= groups * turn.width);
+        assert!(turn.runs.iter().all(|run| last + run.start + run.len <= turn.data.len()));
         // SAFETY: the lines above checked every access; a table is only handed out where the processor has its
         // features.
         unsafe { (self.turn)(&Turn { panel: panel.as_mut_ptr(), ..*turn }) }
@@ -152,22 +154,25 @@ pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
         for (i, row) in rows.iter_mut().enumerate() {
             *row = turn.data.as_ptr().wrapping_add(lanes[i.min(lanes.len() - 1)]);
         }
-        let panel = turn.panel.wrapping_add(block * S::COUNT);
+        let mut panel = turn.panel.wrapping_add(block * S::COUNT);
         let n = lanes.len();
-        let whole = turn.len / S::TURN * S::TURN;
-        // SAFETY: promised by the caller.
-        unsafe {
-            for at in (0..whole).step_by(S::TURN) {
-                S::turn(&rows, at, |i, v| {
-                    let to = panel.add((at + i) * turn.width);
-                    if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
-                });
-            }
-            for at in whole..turn.len {
-                for (i, row) in rows.iter().enumerate().take(n) {
-                    *panel.add(at * turn.width + i) = *row.add(at);
+        for run in turn.runs {
+            let whole = run.len / S::TURN * S::TURN;
+            // SAFETY: promised by the caller.
+            unsafe {
+                for at in (0..whole).step_by(S::TURN) {
+                    S::turn(&rows, run.start + at, |i, v| {
+                        let to = panel.add((at + i) * turn.width);
+                        if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
+                    });
+                }
+                for at in whole..run.len {
+                    for (i, row) in rows.iter().enumerate().take(n) {
+                        *panel.add(at * turn.width + i) = *row.add(run.start + at);
+                    }
                 }
             }
+            panel = panel.wrapping_add(run.len * turn.width);
         }
     }
 }
@@ -181,35 +186,59 @@ pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
 /// Every access that `fold` describes is good; only inside a function compiled for the instruction set of `S`.
 #[inline(always)]
 pub(super) unsafe fn fold_rows<T: Real, S: Lanes<T>>(fold: &Fold<T>) {
-    for (block, shifts) in fold.shifts.chunks(16).enumerate() {
-        let reach = shifts.iter().max().copied().unwrap_or(0) + fold.line;
-        for x in (0..reach).step_by(S::COUNT) {
-            let n = (reach - x).min(S::COUNT);
-            // Which lanes of each tap fall on numbers x.. of the line.
-            let mut masks = [0u32; 16];
-            for (mask, &shift) in masks.iter_mut().zip(shifts) {
-                for lane in 0..n {
-                    *mask |= u32::from((shift..shift + fold.line).contains(&(x + lane))) << lane;
-                }
+    let mut first = 0;
+    while first < fold.shifts.len() {
+        // SAFETY: promised by the caller.
+        first += unsafe {
+            match fold.shifts.len() - first {
+                5.. => fold_taps::<T, S, 5>(fold, first),
+                3..5 => fold_taps::<T, S, 3>(fold, first),
+                2 => fold_taps::<T, S, 2>(fold, first),
+                _ => fold_taps::<T, S, 1>(fold, first),
             }
-            for plane in 0..fold.planes {
-                let from = fold.from + plane * fold.rows + block * 16 * fold.row;
-                let from = fold.windows.as_ptr().wrapping_add(from);
-                let image = fold.image.wrapping_add(fold.to + plane * fold.plane + x);
-                for (line, &start) in fold.starts.iter().enumerate() {
-                    let to = image.wrapping_add(start);
-                    let mut from = from.wrapping_add(line * fold.line + x);
-                    // SAFETY: promised by the caller; masked lanes are not touched.
-                    unsafe {
-                        let mut sum = S::load_first(to, n);
-                        for (&mask, &shift) in masks.iter().zip(shifts) {
-                            sum = S::add(sum, S::load_masked(from.wrapping_sub(shift), mask));
-                            from = from.wrapping_add(fold.row);
-                        }
-                        S::store_first(to, sum, n);
+        };
+    }
+}
+
+/// Adds `N` taps from the `first` on; returns `N`.
+///
+/// # Safety
+/// As [`fold_rows`].
+#[inline(always)]
+unsafe fn fold_taps<T: Real, S: Lanes<T>, const N: usize>(fold: &Fold<T>, first: usize) -> usize {
+    let mut shifts = [0; N];
+    shifts.copy_from_slice(&fold.shifts[first..first + N]);
+    let reach = shifts.iter().max().copied().unwrap_or(0) + fold.line;
+    for x in (0..reach).step_by(S::COUNT) {
+        let n = (reach - x).min(S::COUNT);
+        // Which lanes of each tap fall on numbers x.. of the line, and where they start.
+        let mut masks = [0u32; N];
+        let mut steps = [0usize; N];
+        for (i, (mask, &shift)) in masks.iter_mut().zip(&shifts).enumerate() {
+            steps[i] = (i * fold.row).wrapping_sub(shift);
+            for lane in 0..n {
+                *mask |= u32::from((shift..shift + fold.line).contains(&(x + lane))) << lane;
+            }
+        }
+        let from = fold.windows.as_ptr().wrapping_add(fold.from + first * fold.row + x);
+        let image = fold.image.wrapping_add(fold.to + x);
+        // Plane by plane within a line: a masked store delays loads of what lies right behind it, the next line.
+        for (line, &start) in fold.starts.iter().enumerate() {
+            let mut to = image.wrapping_add(start);
+            let mut from = from.wrapping_add(line * fold.line);
+            for _ in 0..fold.planes {
+                // SAFETY: promised by the caller; masked lanes are not touched.
+                unsafe {
+                    let mut sum = S::load_first(to, n);
+                    for i in 0..N {
+                        sum = S::add(sum, S::load_masked(from.wrapping_add(steps[i]), masks[i]));
                     }
+                    S::store_first(to, sum, n);
                 }
+                to = to.wrapping_add(fold.plane);
+                from = from.wrapping_add(fold.rows);
             }
         }
     }
+    N
 }

@@ -113,7 +113,7 @@ impl<T: Real> Table<T>
 where
     Neon: Lanes<T>,
 {
-    pub(super) const NEON: Kernels<T> = Kernels {
+    pub(super) const KERNELS: Kernels<T> = Kernels {
         lanes: <Neon as Lanes<T>>::COUNT,
         wide: &[
             tile::<T, 1, 2>,

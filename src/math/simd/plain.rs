@@ -60,7 +60,7 @@ unsafe fn fold<T: Real>(t: &Fold<T>) {
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T> {
-    pub(super) const PLAIN: Kernels<T> = Kernels {
+    pub(super) const KERNELS: Kernels<T> = Kernels {
         lanes: 4,
         wide: &[tile::<T, 1, 2>, tile::<T, 2, 2>, tile::<T, 3, 2>, tile::<T, 4, 2>],
         narrow: &[tile::<T, 1, 1>, tile::<T, 2, 1>, tile::<T, 3, 1>, tile::<T, 4, 1>],

@@ -1,0 +1,245 @@
+//! AVX2 with FMA: 16 registers of 32 bytes.
+
+use super::kernels::{Kernels, Tile, micro};
+use super::lanes::Lanes;
+use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::{Copy, Fold, Turn};
+use crate::math::Real;
+use std::arch::x86_64::*;
+
+pub(super) struct Avx2;
+
+impl Lanes<f32> for Avx2 {
+    type V = __m256;
+    const COUNT: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m256 {
+        // SAFETY: runs in a function with the features.
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m256 {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m256) {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm256_maskload_ps(p, first_32(n)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm256_maskstore_ps(p, first_32(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f32, bits: u32) -> __m256 {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm256_maskload_ps(p, chosen_32(bits)) }
+    }
+
+    const TURN: usize = 4;
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const f32; 16], at: usize, mut out: impl FnMut(usize, __m256)) {
+        // SAFETY: as above; four numbers are good in each row.
+        unsafe {
+            let quad = |i: usize| {
+                let v = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(at)));
+                _mm256_insertf128_ps::<1>(v, _mm_loadu_ps(rows[i + 4].add(at)))
+            };
+            let (r0, r1, r2, r3) = (quad(0), quad(1), quad(2), quad(3));
+            let (low, low2) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpacklo_ps(r2, r3));
+            let (high, high2) = (_mm256_unpackhi_ps(r0, r1), _mm256_unpackhi_ps(r2, r3));
+            let (low, low2) = (_mm256_castps_pd(low), _mm256_castps_pd(low2));
+            let (high, high2) = (_mm256_castps_pd(high), _mm256_castps_pd(high2));
+            out(0, _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2)));
+            out(1, _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2)));
+            out(2, _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2)));
+            out(3, _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2)));
+        }
+    }
+}
+
+impl Lanes<f64> for Avx2 {
+    type V = __m256d;
+    const COUNT: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: f64) -> __m256d {
+        // SAFETY: runs in a function with the features.
+        unsafe { _mm256_set1_pd(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f64) -> __m256d {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { _mm256_loadu_pd(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f64, v: __m256d) {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { _mm256_storeu_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: as above.
+        unsafe { _mm256_add_pd(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d {
+        // SAFETY: as above.
+        unsafe { _mm256_fmadd_pd(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f64, n: usize) -> __m256d {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm256_maskload_pd(p, first_64(n)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f64, v: __m256d, n: usize) {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm256_maskstore_pd(p, first_64(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f64, bits: u32) -> __m256d {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm256_maskload_pd(p, chosen_64(bits)) }
+    }
+
+    const TURN: usize = 2;
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const f64; 16], at: usize, mut out: impl FnMut(usize, __m256d)) {
+        // SAFETY: as above; two numbers are good in each row.
+        unsafe {
+            let pair = |i: usize| {
+                let v = _mm256_castpd128_pd256(_mm_loadu_pd(rows[i].add(at)));
+                _mm256_insertf128_pd::<1>(v, _mm_loadu_pd(rows[i + 2].add(at)))
+            };
+            let (even, odd) = (pair(0), pair(1));
+            out(0, _mm256_unpacklo_pd(even, odd));
+            out(1, _mm256_unpackhi_pd(even, odd));
+        }
+    }
+}
+
+/// Mask of the first `n` of 8 lanes.
+#[inline(always)]
+unsafe fn first_32(n: usize) -> __m256i {
+    // SAFETY: runs in a function with the features.
+    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+}
+
+/// Mask of the first `n` of 4 lanes.
+#[inline(always)]
+unsafe fn first_64(n: usize) -> __m256i {
+    // SAFETY: runs in a function with the features.
+    unsafe { _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3)) }
+}
+
+/// Mask of the 8 lanes whose bits are set.
+#[inline(always)]
+unsafe fn chosen_32(bits: u32) -> __m256i {
+    // SAFETY: runs in a function with the features.
+    unsafe {
+        let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes), lanes)
+    }
+}
+
+/// Mask of the 4 lanes whose bits are set.
+#[inline(always)]
+unsafe fn chosen_64(bits: u32) -> __m256i {
+    // SAFETY: runs in a function with the features.
+    unsafe {
+        let lanes = _mm256_setr_epi64x(1, 2, 4, 8);
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(i64::from(bits)), lanes), lanes)
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `micro`; the features are enabled here.
+    unsafe { micro::<T, Avx2, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn copy<T: Real>(c: &Copy<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `copy_rows`; the features are enabled here.
+    unsafe { copy_rows::<T, Avx2>(c) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn turn<T: Real>(t: &Turn<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `turn_rows`; the features are enabled here.
+    unsafe { turn_rows::<T, Avx2>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn fold<T: Real>(t: &Fold<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `fold_rows`; the features are enabled here.
+    unsafe { fold_rows::<T, Avx2>(t) }
+}
+
+/// Runs `f` compiled with the features, which the caller has checked.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+pub(super) struct Table<T>(std::marker::PhantomData<T>);
+
+impl<T: Real> Table<T>
+where
+    Avx2: Lanes<T>,
+{
+    // 6 × 2 accumulators, 2 vectors of B and the broadcast number of A: 15 of the 16 registers.
+    pub(super) const KERNELS: Kernels<T> = Kernels {
+        lanes: <Avx2 as Lanes<T>>::COUNT,
+        wide: &[
+            tile::<T, 1, 2>,
+            tile::<T, 2, 2>,
+            tile::<T, 3, 2>,
+            tile::<T, 4, 2>,
+            tile::<T, 5, 2>,
+            tile::<T, 6, 2>,
+        ],
+        narrow: &[
+            tile::<T, 1, 1>,
+            tile::<T, 2, 1>,
+            tile::<T, 3, 1>,
+            tile::<T, 4, 1>,
+            tile::<T, 5, 1>,
+            tile::<T, 6, 1>,
+        ],
+        copy: copy::<T>,
+        turn: turn::<T>,
+        fold: fold::<T>,
+    };
+}

@@ -1,0 +1,231 @@
+//! AVX-512: 32 registers of 64 bytes, and masks.
+
+use super::kernels::{Kernels, Tile, micro};
+use super::lanes::Lanes;
+use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::{Copy, Fold, Turn};
+use crate::math::Real;
+use std::arch::x86_64::*;
+
+pub(super) struct Avx512;
+
+impl Lanes<f32> for Avx512 {
+    type V = __m512;
+    const COUNT: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        // SAFETY: runs in a function with the features.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m512 {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m512) {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> __m512 {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, p) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f32, bits: u32) -> __m512 {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_maskz_loadu_ps(bits as __mmask16, p) }
+    }
+
+    const TURN: usize = 4;
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const f32; 16], at: usize, mut out: impl FnMut(usize, __m512)) {
+        // SAFETY: as above; four numbers are good in each row.
+        unsafe {
+            let quad = |i: usize| {
+                let v = _mm512_castps128_ps512(_mm_loadu_ps(rows[i].add(at)));
+                let v = _mm512_insertf32x4::<1>(v, _mm_loadu_ps(rows[i + 4].add(at)));
+                let v = _mm512_insertf32x4::<2>(v, _mm_loadu_ps(rows[i + 8].add(at)));
+                _mm512_insertf32x4::<3>(v, _mm_loadu_ps(rows[i + 12].add(at)))
+            };
+            let (r0, r1, r2, r3) = (quad(0), quad(1), quad(2), quad(3));
+            let (low, low2) = (_mm512_unpacklo_ps(r0, r1), _mm512_unpacklo_ps(r2, r3));
+            let (high, high2) = (_mm512_unpackhi_ps(r0, r1), _mm512_unpackhi_ps(r2, r3));
+            let (low, low2) = (_mm512_castps_pd(low), _mm512_castps_pd(low2));
+            let (high, high2) = (_mm512_castps_pd(high), _mm512_castps_pd(high2));
+            out(0, _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)));
+            out(1, _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)));
+            out(2, _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)));
+            out(3, _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)));
+        }
+    }
+}
+
+impl Lanes<f64> for Avx512 {
+    type V = __m512d;
+    const COUNT: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f64) -> __m512d {
+        // SAFETY: runs in a function with the features.
+        unsafe { _mm512_set1_pd(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f64) -> __m512d {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { _mm512_loadu_pd(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f64, v: __m512d) {
+        // SAFETY: as above; the lanes are good at `p`.
+        unsafe { _mm512_storeu_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512d, b: __m512d) -> __m512d {
+        // SAFETY: as above.
+        unsafe { _mm512_add_pd(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d {
+        // SAFETY: as above.
+        unsafe { _mm512_fmadd_pd(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f64, n: usize) -> __m512d {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_maskz_loadu_pd(((1u16 << n) - 1) as __mmask8, p) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f64, v: __m512d, n: usize) {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_pd(p, ((1u16 << n) - 1) as __mmask8, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f64, bits: u32) -> __m512d {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_maskz_loadu_pd(bits as __mmask8, p) }
+    }
+
+    const TURN: usize = 2;
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const f64; 16], at: usize, mut out: impl FnMut(usize, __m512d)) {
+        // SAFETY: as above; two numbers are good in each row.
+        unsafe {
+            let pair = |i: usize| {
+                let v = _mm512_castpd128_pd512(_mm_loadu_pd(rows[i].add(at)));
+                let v = _mm512_insertf64x2::<1>(v, _mm_loadu_pd(rows[i + 2].add(at)));
+                let v = _mm512_insertf64x2::<2>(v, _mm_loadu_pd(rows[i + 4].add(at)));
+                _mm512_insertf64x2::<3>(v, _mm_loadu_pd(rows[i + 6].add(at)))
+            };
+            let (even, odd) = (pair(0), pair(1));
+            out(0, _mm512_unpacklo_pd(even, odd));
+            out(1, _mm512_unpackhi_pd(even, odd));
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `micro`; the features are enabled here.
+    unsafe { micro::<T, Avx512, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn copy<T: Real>(c: &Copy<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `copy_rows`; the features are enabled here.
+    unsafe { copy_rows::<T, Avx512>(c) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn turn<T: Real>(t: &Turn<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `turn_rows`; the features are enabled here.
+    unsafe { turn_rows::<T, Avx512>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn fold<T: Real>(t: &Fold<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `fold_rows`; the features are enabled here.
+    unsafe { fold_rows::<T, Avx512>(t) }
+}
+
+/// Runs `f` compiled with the features, which the caller has checked.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+pub(super) struct Table<T>(std::marker::PhantomData<T>);
+
+impl<T: Real> Table<T>
+where
+    Avx512: Lanes<T>,
+{
+    // 14 × 2 accumulators, 2 vectors of B and the broadcast number of A fill the 32 registers.
+    pub(super) const KERNELS: Kernels<T> = Kernels {
+        lanes: <Avx512 as Lanes<T>>::COUNT,
+        wide: &[
+            tile::<T, 1, 2>,
+            tile::<T, 2, 2>,
+            tile::<T, 3, 2>,
+            tile::<T, 4, 2>,
+            tile::<T, 5, 2>,
+            tile::<T, 6, 2>,
+            tile::<T, 7, 2>,
+            tile::<T, 8, 2>,
+            tile::<T, 9, 2>,
+            tile::<T, 10, 2>,
+            tile::<T, 11, 2>,
+            tile::<T, 12, 2>,
+            tile::<T, 13, 2>,
+            tile::<T, 14, 2>,
+        ],
+        narrow: &[
+            tile::<T, 1, 1>,
+            tile::<T, 2, 1>,
+            tile::<T, 3, 1>,
+            tile::<T, 4, 1>,
+            tile::<T, 5, 1>,
+            tile::<T, 6, 1>,
+            tile::<T, 7, 1>,
+            tile::<T, 8, 1>,
+            tile::<T, 9, 1>,
+            tile::<T, 10, 1>,
+            tile::<T, 11, 1>,
+            tile::<T, 12, 1>,
+            tile::<T, 13, 1>,
+            tile::<T, 14, 1>,
+        ],
+        copy: copy::<T>,
+        turn: turn::<T>,
+        fold: fold::<T>,
+    };
+}
