@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod blob;
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;

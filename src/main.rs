@@ -1,3 +1,5 @@
 //! The `cortado` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cortado::cli::main()
+}

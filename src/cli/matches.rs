@@ -1,0 +1,118 @@
+//! What the flags of a subcommand were set to.
+
+use crate::device::Pool;
+use crate::error::{Error, Kind, Result, nearest};
+use crate::proto::caffe::Phase;
+use crate::tools::NetFile;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The flags and arguments of a subcommand, with errors that name them.
+pub(super) struct Matches(clap::ArgMatches);
+
+impl Matches {
+    pub fn new(matches: clap::ArgMatches) -> Matches {
+        Matches(matches)
+    }
+
+    fn value(&self, name: &str) -> Option<&OsStr> {
+        // A flag that the subcommand does not have is one that was not given.
+        self.0.try_get_one::<OsString>(name).ok().flatten().map(OsString::as_os_str)
+    }
+
+    /// A flag with a value, as text.
+    pub fn text(&self, name: &str) -> Result<Option<&str>> {
+        self.value(name)
+            .map(|v| v.to_str().ok_or_else(|| wrong(name, "is not UTF-8").found(v.display())))
+            .transpose()
+    }
+
+    /// A required path.
+    pub fn path(&self, name: &str) -> Result<PathBuf> {
+        self.optional_path(name).ok_or_else(|| wrong(name, "is missing"))
+    }
+
+    /// A path that may be left out.
+    pub fn optional_path(&self, name: &str) -> Option<PathBuf> {
+        self.value(name).map(PathBuf::from)
+    }
+
+    /// Paths with commas between; none if the flag was not given.
+    pub fn paths(&self, name: &str) -> Vec<PathBuf> {
+        match self.value(name).map(|v| (v, v.to_str())) {
+            None => Vec::new(),
+            Some((_, Some(text))) => parts(text).map(PathBuf::from).collect(),
+            Some((value, None)) => vec![PathBuf::from(value)],
+        }
+    }
+
+    /// A list with commas between.
+    pub fn list(&self, name: &str) -> Result<Vec<String>> {
+        Ok(self.text(name)?.map(|text| parts(text).map(String::from).collect()).unwrap_or_default())
+    }
+
+    /// A number, or `default` if the flag was not given.
+    pub fn number<N: FromStr<Err: Display>>(&self, name: &str, default: N) -> Result<N> {
+        let Some(text) = self.text(name)? else { return Ok(default) };
+        text.parse().map_err(|e| wrong(name, &format!("is no such number: {e}")).found(text))
+    }
+
+    /// A number above zero.
+    pub fn positive(&self, name: &str, default: f64) -> Result<f64> {
+        let value = self.number(name, default)?;
+        if value > 0.0 && value.is_finite() {
+            return Ok(value);
+        }
+        Err(wrong(name, "makes no sense").expected("a number above 0").found(value))
+    }
+
+    /// Whether a flag without a value was given.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.0.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or(false)
+    }
+
+    /// One of several words, in any letter case; the first if the flag was not given.
+    pub fn choice<V: Copy>(&self, name: &str, choices: &[(&str, V)], default: V) -> Result<V> {
+        let Some(text) = self.text(name)? else { return Ok(default) };
+        if let Some((_, value)) = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
+            return Ok(*value);
+        }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let error =
+            wrong(name, "is none of its words").expected(words.join(", ")).found(format!("\"{text}\""));
+        Err(match nearest(text, words) {
+            Some(word) => error.suggest(format!("did you mean \"{word}\"?")),
+            None => error,
+        })
+    }
+
+    /// The phase.
+    pub fn phase(&self, default: Phase) -> Result<Phase> {
+        self.choice("phase", &[("TRAIN", Phase::Train), ("TEST", Phase::Test)], default)
+    }
+
+    /// The net of a flag or argument, in the state of `--phase`, `--level` and `--stage`.
+    pub fn net(&self, name: &str, phase: Phase) -> Result<NetFile> {
+        NetFile::open(self.path(name)?, phase, self.number("level", 0)?, &self.list("stage")?)
+    }
+
+    /// The threads to compute with. An error where a GPU is asked for.
+    pub fn pool(&self) -> Result<Pool> {
+        if let Some(gpu) = self.text("gpu")? {
+            return Err(Error::new(Kind::Device, "this version of Cortado has no CUDA backend yet")
+                .found(format!("-gpu {gpu}"))
+                .suggest("leave -gpu out: everything runs on the CPU"));
+        }
+        Pool::new(self.number("threads", 0)?)
+    }
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn wrong(name: &str, what: &str) -> Error {
+    Error::new(Kind::Usage, format!("the value of --{name} {what}"))
+}
