@@ -44,7 +44,7 @@ impl Log {
         if let Some(bar) = &self.bar {
             bar.set_position(done as u64);
             // Forming the text costs more than a small net's iteration.
-            if done % 10 == 0 || done as u64 == bar.length().unwrap_or(0) {
+            if done.is_multiple_of(10) || done as u64 == bar.length().unwrap_or(0) {
                 bar.set_message(message());
             }
         }

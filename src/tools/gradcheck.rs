@@ -45,7 +45,11 @@ pub fn check_net<T: Real>(
             let at = |e: Error| e.in_nth_layer(&node.name, node.nth);
             let mut subject = Subject::of(&net, &weights, i, checker.seed).map_err(at)?;
             let stream = checker.stream(Draw::Values, &node.name, i);
-            subject.spread_zeros(|k| stream.uniform_at(k));
+            subject.break_ties(|k| stream.uniform_at(k));
+            // As the prototxt has them, not as the splits do.
+            if let Some(layer) = param.layer.iter().filter(|l| l.name() == node.name).nth(node.nth) {
+                subject.shown = layer.bottom.clone();
+            }
             if !subject.variables().is_empty() {
                 let found = checker.check_layer(&mut subject).map_err(at)?;
                 found.checks.iter().for_each(&mut *each);
@@ -96,7 +100,7 @@ pub(super) fn fill_inputs<T: Real>(net: &mut Net<T>, checker: &GradientChecker) 
 }
 
 /// If a blob goes to a bottom without a gradient: the number of classes, and how many rows in turn share a label.
-fn labels<T: Real>(net: &Net<T>, blob: usize) -> Option<(usize, usize)> {
+pub(super) fn labels<T: Real>(net: &Net<T>, blob: usize) -> Option<(usize, usize)> {
     let mut found: Option<(usize, usize)> = None;
     for node in net.nodes() {
         for (b, _) in node.bottom.iter().enumerate().filter(|(_, x)| **x == blob) {

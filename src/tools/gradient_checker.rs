@@ -41,6 +41,8 @@ impl Default for GradientChecker {
 pub const SAMPLES: usize = 300;
 /// Multiply-adds that the forward passes for one blob may take before the sample becomes smaller.
 const WORK: usize = 4_000_000_000;
+/// What reading, copying and comparing a value costs, in multiply-adds.
+const PER_VALUE: usize = 30;
 /// The smallest sample.
 const FEWEST: usize = 2;
 
@@ -201,7 +203,8 @@ impl GradientChecker {
         // Multiply-adds for each output: the weights behind one of their first axis. Exact for Convolution and
         // InnerProduct, near enough for others.
         let fan = node.params.first().map_or(1, |&p| subject.weights.get(p).shape.count_from(1));
-        let work = tops.saturating_mul(fan).saturating_add(bottoms).max(1);
+        let moved = tops.saturating_add(bottoms).saturating_mul(PER_VALUE);
+        let work = tops.saturating_mul(fan).saturating_add(moved).max(1);
         let most = (WORK / work / 2).clamp(FEWEST, SAMPLES);
         pick(&mut self.stream(Draw::Samples, &subject.name, nth), count, most)
     }

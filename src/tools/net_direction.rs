@@ -1,8 +1,10 @@
 //! A whole net against one random direction through all its parameters and inputs.
 
 use super::check_report::{Check, Report};
+use super::gradcheck::labels;
 use super::gradient_checker::{Draw, GradientChecker, Towards};
 use super::slopes::{Slopes, Tolerance, compare, smallest_step};
+use super::subject::break_ties;
 use crate::blob::{ParamId, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
@@ -29,7 +31,8 @@ impl GradientChecker {
     ///
     /// The objective is the net's loss; in a net without one, a random weighting of its outputs, for which it must have
     /// been built with `force_backward`. Inputs move only where the net computes their gradient (`force_backward`
-    /// too). Layers that read data are run once, and their records kept. Values and statistics are restored.
+    /// too). Layers that read data are run once, and their
+    /// records kept, with equal values in them moved apart a little. Values and statistics are restored.
     pub fn check_net_direction<T: Real>(&self, net: &mut Net<T>, weights: &mut Weights<T>) -> Result<Report> {
         let net_name = net.name.clone();
         let mut run = Run::new(self, net, weights)?;
@@ -105,8 +108,18 @@ impl<'a, T: Real> Run<'a, T> {
         for (i, _) in sources.iter().enumerate().filter(|(_, s)| **s) {
             net.forward_layer(i, weights)?;
         }
-        let tops = net.nodes().iter().zip(&sources).filter(|(_, s)| **s).flat_map(|(n, _)| n.top.clone());
-        let data = tops.map(|t| (t, net.data(t).to_vec())).collect();
+        let mut data = Vec::new();
+        for (node, _) in net.nodes().iter().zip(&sources).filter(|(_, s)| **s) {
+            for &t in &node.top {
+                let mut values = net.data(t).to_vec();
+                // Of records, as images with a plain background; what the user filled stays as it is.
+                if node.param.r#type() != "Input" && labels(net, t).is_none() {
+                    let stream = checker.stream(Draw::Values, &node.name, t);
+                    break_ties(&mut values, |i| stream.uniform_at(i));
+                }
+                data.push((t, values));
+            }
+        }
         let mut used: Vec<ParamId> = net.nodes().iter().flat_map(|n| n.params.clone()).collect();
         used.sort();
         used.dedup();

@@ -15,6 +15,8 @@ pub struct Subject<T: Real> {
     pub(super) net: Net<T>,
     pub(super) weights: Weights<T>,
     pub(super) name: String,
+    /// What the bottoms are called in reports.
+    pub(super) shown: Vec<String>,
     /// Index of the layer in the net.
     node: usize,
     /// Values of the bottoms before each pass; an in-place layer overwrites the blobs.
@@ -73,7 +75,8 @@ impl<T: Real> Subject<T> {
         let net = Net::new(&param, seed, &mut weights)?;
         let node = net.nodes().len() - 1;
         let values = bottoms.iter().map(|(_, values)| values.clone()).collect();
-        let mut subject = Subject { net, weights, name, node, values, statistics: Vec::new() };
+        let shown = net.nodes()[node].param.bottom.clone();
+        let mut subject = Subject { net, weights, name, shown, node, values, statistics: Vec::new() };
         subject.net.nodes_mut()[node].loss_weight.fill(0.0);
         let node = &subject.net.nodes()[node];
         for (b, values) in node.bottom.iter().zip(&subject.values) {
@@ -133,7 +136,10 @@ impl<T: Real> Subject<T> {
     /// `bottom 0 "data"` or `param 1`.
     pub(super) fn describe(&self, variable: Variable) -> String {
         match variable {
-            Variable::Bottom(b) => format!("bottom {b} \"{}\"", self.node().param.bottom[b]),
+            Variable::Bottom(b) => match self.shown.get(b) {
+                Some(name) => format!("bottom {b} \"{name}\""),
+                None => format!("bottom {b}"),
+            },
             Variable::Param(p) => format!("param {p}"),
         }
     }
@@ -208,17 +214,26 @@ impl<T: Real> Subject<T> {
         }
     }
 
-    /// Moves exact zeros of the bottoms that carry a gradient to small positive values, each to another one: behind
-    /// a ReLU or a Dropout zeros are many, and a maximum over them has no gradient.
-    pub fn spread_zeros(&mut self, uniform: impl Fn(u64) -> f64) {
+    /// Moves the bottoms that carry a gradient a little, so that no two values are equal: see [`break_ties`].
+    pub fn break_ties(&mut self, uniform: impl Fn(u64) -> f64) {
         let propagate = self.node().propagate.clone();
         for (values, _) in self.values.iter_mut().zip(propagate).filter(|(_, p)| *p) {
-            let squares = values.iter().map(|v| v.as_f64() * v.as_f64()).sum::<f64>();
-            let rms = (squares / values.len().max(1) as f64).sqrt();
-            let size = if rms > 0.0 { rms } else { 1.0 };
-            for (i, v) in values.iter_mut().enumerate().filter(|(_, v)| **v == T::zero()) {
-                *v = T::from_f64(size * (0.05 + 0.2 * uniform(i as u64)));
-            }
+            break_ties(values, &uniform);
         }
+    }
+}
+
+/// Multiplies values by random numbers near 1, and moves zeros to small positive numbers. `uniform(i)` are random numbers
+/// from [0, 1).
+///
+/// Behind a ReLU, a Dropout or the background of an image equal values are many, and a maximum over them has no
+/// gradient. Signs are kept: a logarithm or a root may follow.
+pub(super) fn break_ties<T: Real>(values: &mut [T], uniform: impl Fn(u64) -> f64) {
+    let squares = values.iter().map(|v| v.as_f64() * v.as_f64()).sum::<f64>();
+    let rms = (squares / values.len().max(1) as f64).sqrt();
+    let size = if rms > 0.0 { rms } else { 1.0 };
+    for (i, v) in values.iter_mut().enumerate() {
+        let (x, u) = (v.as_f64(), uniform(i as u64));
+        *v = T::from_f64(if x == 0.0 { size * (0.05 + 0.2 * u) } else { x * (0.95 + 0.1 * u) });
     }
 }

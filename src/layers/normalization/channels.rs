@@ -208,7 +208,8 @@ mod tests {
             sums.compute(shape, &a, &b, |c| move |a, b| [a * b, c as f64 * a]);
             for c in 0..dim {
                 let mine = || (0..n).filter(|&i| channel(i) == c);
-                let expected = [mine().map(|i| a[i] * b[i]).sum(), mine().map(|i| c as f64 * a[i]).sum()];
+                let expected: [f64; 2] =
+                    [mine().map(|i| a[i] * b[i]).sum(), mine().map(|i| c as f64 * a[i]).sum()];
                 assert_eq!(sums.channels[c], expected);
             }
             let expected: Vec<f64> = (0..n).map(|i| a[i] * channel(i) as f64).collect();

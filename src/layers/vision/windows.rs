@@ -96,7 +96,7 @@ mod tests {
         assert_eq!((w.stride, w.pad, w.dilation), (vec![1, 2], vec![4, 0], vec![2, 2]));
         let p = ConvolutionParameter { kernel_h: Some(1), kernel_w: Some(7), ..Default::default() };
         assert_eq!(Windows::new(&p, 2).unwrap().kernel, [1, 7]);
-        assert_eq!(Windows::new(&ConvolutionParameter::default(), 0).unwrap().kernel, []);
+        assert_eq!(Windows::new(&ConvolutionParameter::default(), 0).unwrap().kernel, [0usize; 0]);
     }
 
     #[test]
