@@ -7,9 +7,16 @@ use crate::error::{Error, Kind, Result};
 /// Results do not depend on the number of threads: loops and sums are cut by size alone.
 pub struct Pool(rayon::ThreadPool);
 
+/// More threads than this are a slip of the finger, and would choke the machine before they fail.
+const MOST: usize = 1024;
+
 impl Pool {
     /// A pool of `threads` threads; 0 means one for each core.
     pub fn new(threads: usize) -> Result<Pool> {
+        if threads > MOST {
+            return Err(Error::new(Kind::Usage, format!("{threads} threads"))
+                .expected(format!("at most {MOST}, or 0 for one on each core")));
+        }
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("cortado-{i}"))
