@@ -48,7 +48,7 @@ fn mistakes_on_the_command_line() {
     refused(&["time", "-model", net, "-gpu", "0"], &["no CUDA backend", "-gpu 0"]);
     refused(&["time", "-model", net, "-phase", "TRIAN"], &["TRAIN, TEST", "\"TRIAN\""]);
     refused(&["time", "-model", net, "-iterations", "0"], &["iterations"]);
-    refused(&["gradcheck", net, "--layer", "rlu"], &["\"relu\""]);
+    refused(&["gradcheck", net, "--layer", "leeky"], &["\"leaky\""]);
     refused(&["gradcheck", net, "--step", "-1"], &["--step"]);
     refused(
         &["train", "--solver", "nets/mnist/lenet_solver.prototxt", "-weights", "a", "-snapshot", "b"],
