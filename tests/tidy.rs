@@ -148,7 +148,7 @@ fn files_stay_small() {
 
 /// Layers for which Caffe's tool computed no case, with the reason.
 const WITHOUT_GOLDEN: &[(&str, &str)] = &[
-    ("Data", "reads files: tests/data.rs compares it with Caffe's own LMDB"),
+    ("Data", "reads files: its unit tests compare it with Caffe's own LMDB"),
     ("DummyData", "its values are random or constant: unit tests"),
     ("Silence", "has no tops: unit tests"),
 ];
