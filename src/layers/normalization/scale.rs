@@ -222,6 +222,19 @@ mod tests {
     }
 
     #[test]
+    fn a_bias_alone_learns_without_the_values() {
+        for top in ["y", "x"] {
+            let text = layer("bias_term: true", "param { lr_mult: 0 } param { lr_mult: 1 } bottom: 'x'", top);
+            let mut b = Bench::<f64>::new(&text, &[("x", &[1, 3, 2], &X)]).unwrap();
+            b.set_param("s", 0, &[2.0, 3.0, 4.0]);
+            b.forward();
+            b.backward(&[(top, &DY)]);
+            assert_close(&b.grad("x"), &[2.0, 0.0, 6.0, 0.0, 4.0, 4.0], 1e-12);
+            assert_close(&b.param("s", 1).1, &[1.0, 2.0, 2.0], 1e-12);
+        }
+    }
+
+    #[test]
     fn another_blob_as_factor_apart_and_in_place() {
         for top in ["y", "x"] {
             let text = layer("axis: 0", "bottom: 'x' bottom: 'f'", top);

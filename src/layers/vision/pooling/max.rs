@@ -14,14 +14,17 @@ pub(super) fn forward<T: Real>(x: &[T], axes: &[Axis; 2], y: &mut [T], at: &mut 
     let [h, w] = axes;
     let planes = || x.chunks_exact(h.input * w.input);
     let windows = h.output * w.output;
-    let tops = y.chunks_exact_mut(windows).zip(at.chunks_exact_mut(windows));
-    let tiled = [h, w].iter().all(|a| (a.kernel, a.stride, a.pad, a.input % 2) == (2, 2, 0, 0));
-    if tiled {
-        vectorised(
+    if [h, w].iter().all(|a| (a.kernel, a.stride, a.pad, a.input % 2) == (2, 2, 0, 0)) {
+        return vectorised(
             #[inline(always)]
-            || planes().zip(tops).for_each(|(x, (y, at))| two_by_two(x, w, y, at)),
+            || match windows <= STRIP {
+                true => small_two_by_two(x, axes, y, at),
+                false => two_by_two(x, axes, y, at),
+            },
         );
-    } else if strips::suits(axes) {
+    }
+    let tops = y.chunks_exact_mut(windows).zip(at.chunks_exact_mut(windows));
+    if strips::suits(axes) {
         strips::with_buffer(axes, |buffer| {
             vectorised(
                 #[inline(always)]
@@ -87,23 +90,57 @@ fn strip_of<T: Real>(
     );
 }
 
-/// Windows of 2 by 2 side by side, which tile a plane.
+/// Windows of 2 by 2 side by side, which tile the planes.
 #[inline(always)]
-fn two_by_two<T: Real>(x: &[T], w: &Axis, y: &mut [T], at: &mut [u32]) {
-    let (width, mut corner) = (w.input, 0);
+fn two_by_two<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
     let tops = y.chunks_exact_mut(w.output).zip(at.chunks_exact_mut(w.output));
-    for (x, (y, at)) in x.chunks_exact(2 * width).zip(tops) {
-        let (upper, lower) = x.split_at(width);
-        let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
-        for ((y, at), (u, l)) in y.iter_mut().zip(at).zip(pairs) {
-            let (mut best, mut index) = (u[0], corner);
-            take(u[1], corner + 1, &mut best, &mut index);
-            take(l[0], corner + width as u32, &mut best, &mut index);
-            take(l[1], corner + width as u32 + 1, &mut best, &mut index);
-            (*y, *at) = (best, index);
-            corner += 2;
+    for (row, (x, (y, at))) in x.chunks_exact(2 * w.input).zip(tops).enumerate() {
+        let first = (row % h.output * 2 * w.input) as u32;
+        let (upper, lower) = x.split_at(w.input);
+        two_rows(upper, lower, w, (0..).map(|i| first + 2 * i), y, at);
+    }
+}
+
+/// The same for planes of at most [`STRIP`] windows, many at once: in their own rows there is little to vectorise.
+#[inline(always)]
+fn small_two_by_two<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
+    let windows = h.output * w.output;
+    let planes = STRIP / windows;
+    let mut corners = [0; STRIP];
+    for (i, corner) in corners.iter_mut().enumerate() {
+        let place = i % windows;
+        *corner = (2 * place + place / w.output * w.input) as u32;
+    }
+    let (mut upper, mut lower) = ([T::zero(); 2 * STRIP], [T::zero(); 2 * STRIP]);
+    let tops = y.chunks_mut(planes * windows).zip(at.chunks_mut(planes * windows));
+    for (x, (y, at)) in x.chunks(planes * windows * 4).zip(tops) {
+        let rows = upper.chunks_exact_mut(w.input).zip(lower.chunks_exact_mut(w.input));
+        for ((upper, lower), x) in rows.zip(x.chunks_exact(2 * w.input)) {
+            upper.copy_from_slice(&x[..w.input]);
+            lower.copy_from_slice(&x[w.input..]);
         }
-        corner += width as u32;
+        two_rows(&upper, &lower, w, corners.iter().copied(), y, at);
+    }
+}
+
+/// Windows of 2 by 2 over two rows; `corners` are the indices of their first elements.
+#[inline(always)]
+fn two_rows<T: Real>(
+    upper: &[T],
+    lower: &[T],
+    w: &Axis,
+    corners: impl Iterator<Item = u32>,
+    y: &mut [T],
+    at: &mut [u32],
+) {
+    let below = w.input as u32;
+    let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
+    for (((y, at), (u, l)), corner) in y.iter_mut().zip(at).zip(pairs).zip(corners) {
+        let (mut best, mut index) = (u[0], corner);
+        take(u[1], corner + 1, &mut best, &mut index);
+        take(l[0], corner + below, &mut best, &mut index);
+        take(l[1], corner + below + 1, &mut best, &mut index);
+        (*y, *at) = (best, index);
     }
 }
 
