@@ -156,9 +156,10 @@ fn by_blocks<T: Real>(stream: &mut Stream, out: &mut [T], four: impl Fn(&Stream,
             let mut values = [[0.0; BLOCKS]; 4];
             for (batch, chunk) in chunk.chunks_mut(4 * BLOCKS).enumerate() {
                 let first = first + (at / 4 + batch * BLOCKS) as u64;
-                for i in 0..BLOCKS {
-                    let four = four(stream, first + i as u64);
-                    (0..4).for_each(|lane| values[lane][i] = four[lane]);
+                let [a, b, c, d] = &mut values;
+                let lanes = a.iter_mut().zip(b).zip(c).zip(d);
+                for (block, (((a, b), c), d)) in (first..).zip(lanes) {
+                    [*a, *b, *c, *d] = four(stream, block);
                 }
                 for (i, chunk) in chunk.chunks_mut(4).enumerate() {
                     chunk.iter_mut().zip(&values).for_each(|(x, lane)| *x = T::from_f64(lane[i]));
