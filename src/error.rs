@@ -242,13 +242,9 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
 /// Twice the Damerau-Levenshtein distance (neighbours swapped is one edit), where another letter case costs 1.
 fn edits(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut d = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for (i, row) in d.iter_mut().enumerate() {
-        row[0] = 2 * i;
-    }
-    for j in 0..=b.len() {
-        d[0][j] = 2 * j;
-    }
+    // Row i begins with the cost of deleting i letters, row 0 holds those of inserting j.
+    let mut d: Vec<Vec<usize>> =
+        (0..=a.len()).map(|i| (0..=b.len()).map(|j| 2 * (i + j)).collect()).collect();
     for i in 1..=a.len() {
         for j in 1..=b.len() {
             let change = match (a[i - 1], b[j - 1]) {

@@ -10,7 +10,7 @@ pub trait Device<T>: Send + Sync {
 }
 
 /// Memory on a device.
-pub trait DeviceMemory<T>: Send {
+pub trait DeviceMemory<T>: Send + Sync {
     /// Copies from the host; the lengths are equal.
     fn upload(&mut self, host: &[T]) -> Result<()>;
     /// Copies to the host; the lengths are equal.

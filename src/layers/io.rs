@@ -42,7 +42,8 @@ impl<'a, T: Real> Inputs<'a, T> {
         self.store.get(if self.diff { blob.diff } else { blob.data })
     }
 
-    /// Values of a blob on the host. Empty where the layer runs in place: the values are then in the blob it writes.
+    /// Values of a blob on the host. Empty where the layer runs in place (the values are then in the blob it writes),
+    /// and for the diff of a top that is not [`live`](Backward::live).
     pub fn get(&self, i: usize) -> &'a [T] {
         self.buffer(i).host()
     }
@@ -164,6 +165,8 @@ pub struct Forward<'a, T> {
     pub top: Outputs<'a, T>,
     /// Parameters; a layer may update statistics in them.
     pub params: Params<'a, T>,
+    /// Whether this pass may be followed by a call of backward: if not, nothing need be kept for it.
+    pub need_backward: bool,
 }
 
 /// What a layer has for its backward pass.
@@ -172,9 +175,11 @@ pub struct Backward<'a, T> {
     pub bottom: Inputs<'a, T>,
     /// Values of the tops.
     pub top: Inputs<'a, T>,
-    /// Gradients of the tops. A top that takes no part in the loss has zeros.
+    /// Gradients of the tops. Only where [`live`](Backward::live) says so are there values: what is read of any other
+    /// top is empty or left over, and its gradient counts as zero.
     pub top_diff: Inputs<'a, T>,
-    /// Which tops take part in the loss at all: `false` means that its gradient is zero.
+    /// Which tops take part in the loss. Where `live[j]` is `false`, the gradient of top j is zero and nobody has
+    /// written it: do not read `top_diff.get(j)`, which may have no elements at all. At least one top is live.
     pub live: &'a [bool],
     /// Gradients of the bottoms, to be overwritten where `propagate` says so.
     pub bottom_diff: Outputs<'a, T>,

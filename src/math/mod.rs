@@ -18,4 +18,5 @@ pub use filler::fill;
 pub use gemm::{Transpose, gemm};
 pub use random::{Purpose, Stream};
 pub use real::Real;
+pub(crate) use scratch::scratch;
 pub use simd::{Isa, Kernels, vectorised};

@@ -12,7 +12,7 @@
 //!
 //! The key is the seed, low half first.
 
-use std::f64::consts::TAU;
+use std::f64::consts::{LN_2, TAU};
 
 /// What a stream is for. Each purpose has its own counters, so two streams never give the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Stream {
     }
 
     /// The four words `4 * index ..` of the stream.
-    #[inline]
+    #[inline(always)]
     pub fn block(&self, index: u64) -> [u32; 4] {
         let [low, high] = halves(self.pass);
         philox([index as u32, self.layer, low, high], self.key)
@@ -87,7 +87,7 @@ impl Stream {
     }
 
     /// The elements `4 * block ..` of [`Stream::gaussian_at`], at a quarter of the cost.
-    #[inline]
+    #[inline(always)]
     pub fn gaussians(&self, block: u64) -> [f64; 4] {
         let [a, b, c, d] = self.block(block);
         let ([a, b], [c, d]) = (box_muller(a, b), box_muller(c, d));
@@ -95,7 +95,7 @@ impl Stream {
     }
 
     /// The elements `4 * block ..` of [`Stream::uniform_at`].
-    #[inline]
+    #[inline(always)]
     pub fn uniforms(&self, block: u64) -> [f64; 4] {
         self.block(block).map(unit)
     }
@@ -181,28 +181,86 @@ impl Stream {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn halves(x: u64) -> [u32; 2] {
     [x as u32, (x >> 32) as u32]
 }
 
 /// A word as a number from [0, 1).
-#[inline]
+#[inline(always)]
 fn unit(word: u32) -> f64 {
     f64::from(word) / 4_294_967_296.0
 }
 
 /// Two independent normal numbers from two words. The first becomes a number from (0, 1], so that the
 /// logarithm is finite and no number is further out than √(2·ln 2³²) = 6.66.
-#[inline]
+///
+/// The functions below stand for those of the C library: they are loops of plain arithmetic without a jump, which
+/// vectorise, and they give the same bits on every machine.
+#[inline(always)]
 fn box_muller(a: u32, b: u32) -> [f64; 2] {
-    let radius = (-2.0 * ((f64::from(a) + 1.0) / 4_294_967_296.0).ln()).sqrt();
-    let (sin, cos) = (TAU * unit(b)).sin_cos();
+    let radius = (-2.0 * ln((f64::from(a) + 1.0) / 4_294_967_296.0)).sqrt();
+    let [sin, cos] = sin_cos(b);
     [radius * cos, radius * sin]
 }
 
+/// 1/(2k + 1) from the highest power on: ln m = 2·artanh f = 2f·Σ f²ᵏ/(2k + 1), where f = (m − 1)/(m + 1).
+const ARTANH: [f64; 12] = {
+    let mut c = [0.0; 12];
+    let mut k = 0;
+    while k < 12 {
+        c[11 - k] = 1.0 / (2 * k + 1) as f64;
+        k += 1;
+    }
+    c
+};
+
+/// ±1/n! for the n = `first`, `first` + 2, … with alternating signs, from the highest on: the series of sine (1) and
+/// cosine (0).
+const fn series(first: usize) -> [f64; 9] {
+    let mut c = [0.0; 9];
+    let (mut k, mut term) = (0, 1.0);
+    while k < 9 {
+        c[8 - k] = term;
+        let n = first + 2 * k;
+        term /= -(((n + 1) * (n + 2)) as f64);
+        k += 1;
+    }
+    c
+}
+const SIN: [f64; 9] = series(1);
+const COS: [f64; 9] = series(0);
+
+#[inline(always)]
+fn polynomial<const N: usize>(c: &[f64; N], x: f64) -> f64 {
+    c[1..].iter().fold(c[0], |sum, c| sum * x + c)
+}
+
+/// Natural logarithm of a normal number, to about one unit in the last place.
+#[inline(always)]
+fn ln(x: f64) -> f64 {
+    // x = m · 2ᵉ with m from [√½, √2): the bits of √½ are taken off, so that the exponent comes out rounded.
+    const ROOT: u64 = 0x3FE6_A09E_667F_3BCD;
+    let bits = x.to_bits().wrapping_sub(ROOT);
+    let e = ((bits as i64) >> 52) as i32;
+    let m = f64::from_bits((bits & 0x000F_FFFF_FFFF_FFFF).wrapping_add(ROOT));
+    let f = (m - 1.0) / (m + 1.0);
+    f64::from(e) * LN_2 + 2.0 * f * polynomial(&ARTANH, f * f)
+}
+
+/// Sine and cosine of 2π·`b`/2³², to about one unit in the last place.
+#[inline(always)]
+fn sin_cos(b: u32) -> [f64; 2] {
+    // The nearest quarter of the circle, and what is left, at most an eighth to either side: exact, in integers.
+    let quarter = b.wrapping_add(1 << 29) >> 30;
+    let x = f64::from(b.wrapping_sub(quarter << 30) as i32) * (TAU / 4_294_967_296.0);
+    let (sin, cos) = (x * polynomial(&SIN, x * x), polynomial(&COS, x * x));
+    let (sin, cos) = if quarter & 1 == 0 { (sin, cos) } else { (cos, sin) };
+    [if quarter & 2 == 0 { sin } else { -sin }, if quarter.wrapping_add(1) & 2 == 0 { cos } else { -cos }]
+}
+
 /// Philox4x32-10: ten rounds of two 32 by 32 bit products.
-#[inline]
+#[inline(always)]
 fn philox(mut c: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let [p0, q0] = halves(u64::from(c[0]) * 0xD251_1F53);
@@ -225,6 +283,21 @@ mod tests {
         assert_eq!(philox([!0; 4], [!0; 2]), [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]);
         let (pi, key) = ([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]);
         assert_eq!(philox(pi, key), [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]);
+    }
+
+    #[test]
+    fn logarithm_and_circle_agree_with_the_library() {
+        let mut s = Stream::new(3, 0, 0);
+        let corners = [0, 1, u32::MAX, 1 << 29, (1 << 29) - 1, 1 << 30, 3 << 29, 1 << 31, 3 << 30, 7 << 29];
+        for word in (0..20_000).map(|_| s.next_u32()).chain(corners) {
+            let x = (f64::from(word) + 1.0) / 4_294_967_296.0;
+            assert!((ln(x) - x.ln()).abs() <= 4e-16 * x.ln().abs(), "{x}: {} {}", ln(x), x.ln());
+            let [sin, cos] = sin_cos(word);
+            let angle = TAU * unit(word);
+            // The angle itself is rounded, to 2⁻⁵¹ at most.
+            assert!((sin - angle.sin()).abs() < 1e-15 && (cos - angle.cos()).abs() < 1e-15, "{word}");
+        }
+        assert_eq!((ln(1.0), sin_cos(0), sin_cos(1 << 30)), (0.0, [0.0, 1.0], [1.0, 0.0]));
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl<T: Real> Net<T> {
                 bottom: Inputs::data_of(store, blobs, &node.bottom),
                 top: Outputs::new(&mut node.lent, blobs, &node.top),
                 params: Params::new(weights, &node.params, &node.learned),
+                need_backward: node.need_backward,
             };
             let done = node.layer.forward(cx, io);
             for (&t, buffer) in node.top.iter().zip(node.lent.drain(..)) {

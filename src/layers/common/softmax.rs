@@ -4,7 +4,7 @@ use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::Result;
 use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
-use crate::math::{Real, parallel};
+use crate::math::{Real, softmax};
 use crate::proto::caffe::LayerParameter;
 
 /// yᵢ = e^xᵢ / Σⱼ e^xⱼ along one axis.
@@ -19,125 +19,13 @@ use crate::proto::caffe::LayerParameter;
 /// Source: Caffe's Softmax.
 pub struct Softmax {
     axis: i32,
-    lanes: Lanes,
-}
-
-/// The axis of a softmax within a blob: extent along it, and elements between its steps.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Lanes {
-    pub extent: usize,
-    pub inner: usize,
+    along: softmax::Softmax,
 }
 
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let axis = param.softmax_param.unwrap_or_default().axis();
-    Ok(Box::new(Softmax { axis, lanes: Lanes::default() }))
-}
-
-/// Elements that one task takes.
-const GRAIN: usize = 4 * 1024;
-/// Positions behind the axis that are done at once.
-const TILE: usize = 64;
-
-impl Lanes {
-    /// Along this axis of a shape; an error where there is none.
-    pub fn new(shape: &Shape, axis: i32) -> Result<Lanes> {
-        let axis = shape.axis(axis)?;
-        Ok(Lanes { extent: shape[axis], inner: shape.count_from(axis + 1) })
-    }
-
-    /// Whole blocks of the axes from the softmax's on, as elements of one task.
-    fn grain(&self) -> usize {
-        let block = self.extent * self.inner;
-        block * (GRAIN / block.max(1)).max(1)
-    }
-
-    /// First position and width of the tiles that make up a block.
-    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let inner = self.inner;
-        (0..inner).step_by(TILE).map(move |first| (first, TILE.min(inner - first)))
-    }
-
-    /// Softmax of `x`, or of what `y` holds.
-    pub fn forward<T: Real>(&self, x: Option<&[T]>, y: &mut [T]) {
-        let block = self.extent * self.inner;
-        parallel::for_each_chunk(
-            y,
-            self.grain(),
-            #[inline(always)]
-            |at, y| {
-                if let Some(x) = x {
-                    y.copy_from_slice(&x[at..][..y.len()]);
-                }
-                for y in y.chunks_exact_mut(block) {
-                    if self.inner == 1 { row(y) } else { self.tiles().for_each(|tile| self.columns(tile, y)) }
-                }
-            },
-        );
-    }
-
-    /// Softmax down the columns of a tile of a block.
-    #[inline(always)]
-    fn columns<T: Real>(&self, (first, width): (usize, usize), y: &mut [T]) {
-        let mut largest = [T::neg_infinity(); TILE];
-        let mut sums = [T::zero(); TILE];
-        let (largest, sums) = (&mut largest[..width], &mut sums[..width]);
-        for y in y.chunks_exact(self.inner) {
-            for (largest, &y) in largest.iter_mut().zip(&y[first..]) {
-                *largest = if y > *largest { y } else { *largest };
-            }
-        }
-        for y in y.chunks_exact_mut(self.inner) {
-            let columns = y[first..].iter_mut().zip(&*largest).zip(sums.iter_mut());
-            for ((y, &largest), sum) in columns {
-                *y = (*y - largest).exp();
-                *sum += *y;
-            }
-        }
-        sums.iter_mut().for_each(|sum| *sum = sum.recip());
-        for y in y.chunks_exact_mut(self.inner) {
-            y[first..].iter_mut().zip(&*sums).for_each(|(y, &part)| *y *= part);
-        }
-    }
-
-    /// dx = y·(dy − Σ dy·y), where `dx` may hold dy.
-    pub fn backward<T: Real>(&self, y: &[T], dy: Option<&[T]>, dx: &mut [T]) {
-        let block = self.extent * self.inner;
-        parallel::for_each_chunk(
-            dx,
-            self.grain(),
-            #[inline(always)]
-            |at, dx| {
-                if let Some(dy) = dy {
-                    dx.copy_from_slice(&dy[at..][..dx.len()]);
-                }
-                for (y, dx) in y[at..].chunks_exact(block).zip(dx.chunks_exact_mut(block)) {
-                    for (first, width) in self.tiles() {
-                        let mut sums = [T::zero(); TILE];
-                        let sums = &mut sums[..width];
-                        for (y, dx) in y.chunks_exact(self.inner).zip(dx.chunks_exact(self.inner)) {
-                            let columns = sums.iter_mut().zip(&y[first..]).zip(&dx[first..]);
-                            columns.for_each(|((sum, &y), &dy)| *sum += y * dy);
-                        }
-                        for (y, dx) in y.chunks_exact(self.inner).zip(dx.chunks_exact_mut(self.inner)) {
-                            let columns = dx[first..].iter_mut().zip(&y[first..]).zip(&*sums);
-                            columns.for_each(|((dx, &y), &sum)| *dx = y * (*dx - sum));
-                        }
-                    }
-                }
-            },
-        );
-    }
-}
-
-/// Softmax of a row.
-#[inline(always)]
-fn row<T: Real>(y: &mut [T]) {
-    let largest = y.iter().fold(T::neg_infinity(), |m, &y| if y > m { y } else { m });
-    y.iter_mut().for_each(|y| *y = (*y - largest).exp());
-    let part = T::from_f64(1.0 / parallel::sum_of(y, |y| y.as_f64()));
-    y.iter_mut().for_each(|y| *y *= part);
+    Ok(Box::new(Softmax { axis, along: Default::default() }))
 }
 
 impl<T: Real> Layer<T> for Softmax {
@@ -150,20 +38,21 @@ impl<T: Real> Layer<T> for Softmax {
     }
 
     fn reshape(&mut self, bottom: &[&Shape], _: &mut Setup<T>) -> Result<Vec<Shape>> {
-        self.lanes = Lanes::new(bottom[0], self.axis).map_err(|e| e.in_field("softmax_param.axis"))?;
+        self.along =
+            softmax::Softmax::new(bottom[0], self.axis).map_err(|e| e.in_field("softmax_param.axis"))?;
         Ok(vec![bottom[0].clone()])
     }
 
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let x = if io.bottom.in_place(0) { None } else { Some(io.bottom.get(0)) };
-        self.lanes.forward(x, io.top.get(0));
+        self.along.forward(x, io.top.get(0));
         Ok(())
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
         if io.propagate[0] {
             let dy = if io.top_diff.in_place(0) { None } else { Some(io.top_diff.get(0)) };
-            self.lanes.backward(io.top.get(0), dy, io.bottom_diff.get(0));
+            self.along.backward(io.top.get(0), dy, io.bottom_diff.get(0), false);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Forward, Layer, Reads, Setup};
-use crate::math::softmax::{softmax, softmax_backward};
+use crate::math::softmax::Softmax;
 use crate::math::{Real, parallel, vector};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::loss_parameter::NormalizationMode;
@@ -37,10 +37,10 @@ pub struct SoftmaxWithLoss<T> {
     axis: i32,
     mode: NormalizationMode,
     labels: Labels,
-    /// Extents before the classes, of the classes, and behind them.
+    /// Extent before the classes.
     outer: usize,
-    classes: usize,
-    inner: usize,
+    /// The classes and what is behind them.
+    along: Softmax,
     /// The probabilities and the normalizer of the last forward pass.
     prob: Vec<T>,
     normalizer: f64,
@@ -67,8 +67,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         mode,
         labels: Labels::new(loss.ignore_label),
         outer: 0,
-        classes: 0,
-        inner: 0,
+        along: Softmax::default(),
         prob: Vec::new(),
         normalizer: 1.0,
     }))
@@ -80,7 +79,7 @@ const GRAIN: usize = 16 * 1024;
 impl<T> SoftmaxWithLoss<T> {
     fn normalizer(&self, valid: usize) -> f64 {
         let count = match self.mode {
-            NormalizationMode::Full => self.outer * self.inner,
+            NormalizationMode::Full => self.outer * self.along.inner,
             NormalizationMode::Valid => valid,
             NormalizationMode::BatchSize => self.outer,
             NormalizationMode::None => 1,
@@ -119,8 +118,8 @@ impl<T: Real> Layer<T> for SoftmaxWithLoss<T> {
         let scores = bottom[0];
         let axis = scores.axis(self.axis).map_err(|e| e.in_field("softmax_param.axis"))?;
         self.labels.reshape(scores, axis, bottom[1])?;
-        (self.outer, self.classes, self.inner) =
-            (scores.count_to(axis), scores[axis], scores.count_from(axis + 1));
+        self.outer = scores.count_to(axis);
+        self.along = Softmax { classes: scores[axis], inner: scores.count_from(axis + 1) };
         self.prob.resize(scores.count(), T::zero());
         let mut tops = vec![Shape::scalar(), scores.clone()];
         tops.truncate(setup.tops);
@@ -130,8 +129,8 @@ impl<T: Real> Layer<T> for SoftmaxWithLoss<T> {
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let valid = self.labels.read(io.bottom.get(1), io.bottom.shape(1))?;
         self.normalizer = self.normalizer(valid);
-        let (classes, inner) = (self.classes, self.inner);
-        softmax(classes, inner, io.bottom.get(0), &mut self.prob);
+        self.along.forward(Some(io.bottom.get(0)), &mut self.prob);
+        let Softmax { classes, inner } = self.along;
         let smallest = f64::from(f32::MIN_POSITIVE);
         let (prob, labels) = (&self.prob, self.labels.classes());
         let sum = parallel::sum(labels.len(), GRAIN, |range| {
@@ -161,8 +160,7 @@ impl<T: Real> Layer<T> for SoftmaxWithLoss<T> {
             self.backward_of_loss(scale, dx);
         }
         if io.live.get(1) == Some(&true) {
-            let dy = io.top_diff.get(1);
-            softmax_backward(self.classes, self.inner, &self.prob, dy, dx, io.live[0]);
+            self.along.backward(&self.prob, Some(io.top_diff.get(1)), dx, io.live[0]);
         }
         Ok(())
     }
@@ -171,7 +169,7 @@ impl<T: Real> Layer<T> for SoftmaxWithLoss<T> {
 impl<T: Real> SoftmaxWithLoss<T> {
     /// dx = scale · (p − onehot(label)).
     fn backward_of_loss(&self, scale: T, dx: &mut [T]) {
-        let (classes, inner) = (self.classes, self.inner);
+        let Softmax { classes, inner } = self.along;
         let (prob, labels) = (&self.prob, self.labels.classes());
         let sample = classes * inner;
         parallel::for_each_chunk(dx, GRAIN.div_ceil(sample.max(1)) * sample.max(1), |at, dx| {

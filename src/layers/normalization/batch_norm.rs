@@ -34,7 +34,7 @@ pub struct BatchNorm<T> {
     /// 1/√(σ² + eps).
     inverse: Vec<f64>,
     sums: Sums,
-    /// The bottom, where the layer overwrites it.
+    /// The bottom, where the layer overwrites it and backward reads it.
     saved: Vec<T>,
 }
 
@@ -127,9 +127,6 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
         self.mean.resize(dim, 0.0);
         self.inverse.resize(dim, 0.0);
         self.sums.resize(self.shape);
-        if self.in_place && !self.global {
-            self.saved.resize(x.count(), T::zero());
-        }
         Ok(vec![x.clone()])
     }
 
@@ -143,11 +140,12 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
         if self.global {
             self.gathered(&io.params);
         } else {
-            if x.is_none() {
+            if x.is_none() && io.need_backward {
+                saved.resize(y.len(), T::zero());
                 vector::copy(y, &mut saved);
                 x = Some(&saved);
             }
-            self.of_batch(x.unwrap_or_default(), &mut io.params);
+            self.of_batch(x.unwrap_or(y), &mut io.params);
         }
         let (mean, inverse) = (&self.mean, &self.inverse);
         self.shape.map(x, y, |c| {

@@ -30,7 +30,7 @@ pub struct Scale<T> {
     in_place: bool,
     shape: Channels,
     sums: Sums,
-    /// The bottoms, where the layer overwrites the first.
+    /// The bottoms, where the layer overwrites the first and backward follows.
     saved: Vec<T>,
     saved_factor: Vec<T>,
 }
@@ -54,6 +54,12 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         saved: Vec::new(),
         saved_factor: Vec::new(),
     }))
+}
+
+/// Copies what backward reads; takes memory for it in the first pass of its size.
+fn keep<T: Real>(values: &[T], saved: &mut Vec<T>) {
+    saved.resize(values.len(), T::zero());
+    vector::copy(values, saved);
 }
 
 /// Extents of the factor, and where in `x` they lie; `second` is the shape of a factor that is a bottom.
@@ -108,10 +114,6 @@ impl<T: Real> Layer<T> for Scale<T> {
         self.shape = shape;
         self.sums.resize(shape);
         self.in_place = setup.in_place;
-        if self.in_place {
-            self.saved.resize(bottom[0].count(), T::zero());
-            self.saved_factor.resize(if self.two { shape.dim } else { 0 }, T::zero());
-        }
         Ok(vec![bottom[0].clone()])
     }
 
@@ -119,10 +121,12 @@ impl<T: Real> Layer<T> for Scale<T> {
         let y = io.top.get(0);
         let x = if io.bottom.in_place(0) { None } else { Some(io.bottom.get(0)) };
         let s = if self.two { io.bottom.get(1) } else { io.params.data(0) };
-        if x.is_none() {
-            self.saved_factor.iter_mut().zip(s).for_each(|(saved, &s)| *saved = s);
+        if x.is_none() && io.need_backward {
+            if self.two {
+                keep(s, &mut self.saved_factor);
+            }
             if self.two || io.params.learned(0) {
-                vector::copy(y, &mut self.saved);
+                keep(y, &mut self.saved);
             }
         }
         if self.param.bias_term() {
@@ -144,12 +148,17 @@ impl<T: Real> Layer<T> for Scale<T> {
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
         let in_place = io.top_diff.in_place(0);
-        let x = if self.in_place { &self.saved } else { io.bottom.get(0) };
         let bias = if self.param.bias_term() { io.params.len().checked_sub(1) } else { None };
         let bias = bias.filter(|&b| io.params.learned(b));
         let factor = if self.two { io.propagate[1] } else { io.params.learned(0) };
         if factor || bias.is_some() {
             let dy: &[T] = if in_place { io.bottom_diff.get(0) } else { io.top_diff.get(0) };
+            // The sums for the factor alone read x: without one it was not kept.
+            let x = match (factor, self.in_place) {
+                (false, _) => dy,
+                (true, true) => &self.saved,
+                (true, false) => io.bottom.get(0),
+            };
             self.sums.compute(self.shape, dy, x, |_| {
                 #[inline(always)]
                 |dy: T, x: T| [dy.as_f64(), dy.as_f64() * x.as_f64()]
@@ -208,6 +217,19 @@ mod tests {
             b.backward(&[(top, &DY)]);
             assert_close(&b.grad("x"), &[2.0, 0.0, 6.0, 0.0, 4.0, 4.0], 1e-12);
             assert_close(&b.param("s", 0).1, &[1.0, 6.0, 11.0], 1e-12);
+            assert_close(&b.param("s", 1).1, &[1.0, 2.0, 2.0], 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_bias_alone_learns_without_the_values() {
+        for top in ["y", "x"] {
+            let text = layer("bias_term: true", "param { lr_mult: 0 } param { lr_mult: 1 } bottom: 'x'", top);
+            let mut b = Bench::<f64>::new(&text, &[("x", &[1, 3, 2], &X)]).unwrap();
+            b.set_param("s", 0, &[2.0, 3.0, 4.0]);
+            b.forward();
+            b.backward(&[(top, &DY)]);
+            assert_close(&b.grad("x"), &[2.0, 0.0, 6.0, 0.0, 4.0, 4.0], 1e-12);
             assert_close(&b.param("s", 1).1, &[1.0, 2.0, 2.0], 1e-12);
         }
     }

@@ -65,18 +65,41 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
 /// Elements that one task takes.
 const GRAIN: usize = 8 * 1024;
 
-/// s^(−β). The powers that nets use need no logarithm.
+/// Elements whose powers are held at once.
+const TILE: usize = 256;
+
+/// s^(−β) for each s. The powers that nets use need no logarithm; they are told apart outside of the loops, which
+/// would not vectorise else.
 #[inline(always)]
-fn power<T: Real>(s: T, beta: T) -> T {
+fn powers<T: Real>(s: &[T], beta: T, to: &mut [T]) {
+    let pairs = to.iter_mut().zip(s);
     if beta == T::from_f64(0.75) {
-        let root = s.sqrt();
-        T::one() / (root * root.sqrt())
+        pairs.for_each(|(to, s)| {
+            let root = s.sqrt();
+            *to = T::one() / (root * root.sqrt());
+        });
     } else if beta == T::from_f64(0.5) {
-        T::one() / s.sqrt()
+        pairs.for_each(|(to, s)| *to = T::one() / s.sqrt());
     } else if beta == T::one() {
-        T::one() / s
+        pairs.for_each(|(to, s)| *to = T::one() / *s);
     } else {
-        s.powf(-beta)
+        pairs.for_each(|(to, s)| *to = s.powf(-beta));
+    }
+}
+
+/// Calls `f(to, s^(−β), x, dy, s)` for all elements.
+#[inline(always)]
+fn with_powers<T: Real>(to: &mut [T], beta: T, [x, dy, s]: [&[T]; 3], f: impl Fn(&mut T, T, T, T, T)) {
+    let mut power = [T::zero(); TILE];
+    let inputs = x.chunks(TILE).zip(dy.chunks(TILE)).zip(s.chunks(TILE));
+    for (to, ((x, dy), s)) in to.chunks_mut(TILE).zip(inputs) {
+        let n = to.len();
+        let (power, s) = (&mut power[..n], &s[..n]);
+        powers(s, beta, power);
+        let inputs = x[..n].iter().zip(&dy[..n]).zip(s);
+        for ((to, &mut power), ((&x, &dy), &s)) in to.iter_mut().zip(power).zip(inputs) {
+            f(to, power, x, dy, s);
+        }
     }
 }
 
@@ -148,9 +171,8 @@ impl<T: Real> Layer<T> for Lrn<T> {
                 for (plane, (y, sums)) in (begin / size..).zip(planes) {
                     sums.fill(self.k);
                     self.add_windows(plane, x, self.alpha, |x| x * x, sums);
-                    for ((y, &s), &x) in y.iter_mut().zip(&*sums).zip(&x[plane * size..]) {
-                        *y = x * power(s, self.beta);
-                    }
+                    let x = &x[plane * size..];
+                    with_powers(y, self.beta, [x, x, sums], |y, power, x, _, _| *y = x * power);
                 }
             },
         );
@@ -171,10 +193,8 @@ impl<T: Real> Layer<T> for Lrn<T> {
             grain,
             #[inline(always)]
             |at, ratios| {
-                let inputs = x[at..].iter().zip(&dy[at..]).zip(&sums[at..]);
-                for (ratio, ((&x, &dy), &s)) in ratios.iter_mut().zip(inputs) {
-                    *ratio = dy * x * power(s, beta) / s;
-                }
+                let inputs = [&x[at..], &dy[at..], &sums[at..]];
+                with_powers(ratios, beta, inputs, |ratio, power, x, dy, s| *ratio = dy * x * power / s);
             },
         );
         let scale = T::from_f64(-2.0) * self.alpha * beta;
@@ -188,10 +208,8 @@ impl<T: Real> Layer<T> for Lrn<T> {
                     dx.fill(T::zero());
                     this.add_windows(plane, &this.ratios, scale, |ratio| ratio, dx);
                     let at = plane * size;
-                    let inputs = x[at..].iter().zip(&dy[at..]).zip(&this.sums[at..]);
-                    for (dx, ((&x, &dy), &s)) in dx.iter_mut().zip(inputs) {
-                        *dx = dy * power(s, beta) + x * *dx;
-                    }
+                    let inputs = [&x[at..], &dy[at..], &this.sums[at..]];
+                    with_powers(dx, beta, inputs, |dx, power, x, dy, _| *dx = dy * power + x * *dx);
                 }
             },
         );
@@ -232,12 +250,17 @@ mod tests {
 
     #[test]
     fn all_ways_to_the_power_agree() {
+        let power = |s: f64, beta| {
+            let mut to = [0.0];
+            super::powers(&[s], beta, &mut to);
+            to[0]
+        };
         for beta in [0.75, 0.5, 1.0] {
             for s in [0.3f64, 1.0, 7.5] {
-                assert_close(&[super::power(s, beta)], &[s.powf(-beta)], 1e-14);
+                assert_close(&[power(s, beta)], &[s.powf(-beta)], 1e-14);
             }
         }
-        assert_close(&[super::power(2f64, 0.6)], &[2f64.powf(-0.6)], 1e-14);
+        assert_close(&[power(2.0, 0.6)], &[2f64.powf(-0.6)], 1e-14);
     }
 
     #[test]

@@ -1,103 +1,180 @@
 //! Largest value of each window, one image plane at a time.
 
 use super::axis::Axis;
-use crate::math::Real;
+use super::strips::{self, STRIP, Strip};
+use crate::math::{Real, vectorised};
+use std::hint::select_unpredictable;
 
-/// `y` is the largest value of each window of plane `x`, `at` its index in the plane: the first one in reading order.
-/// A NaN counts as largest, so that it is not hidden.
+/// No element of the window found yet.
+const NONE: u32 = u32::MAX;
+
+/// `y` is the largest value of each window of the planes `x`, `at` its index in its plane: the first one in reading
+/// order. A NaN counts as largest, so that it is not hidden.
+pub(super) fn forward<T: Real>(x: &[T], axes: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
+    let [h, w] = axes;
+    let planes = || x.chunks_exact(h.input * w.input);
+    let windows = h.output * w.output;
+    if [h, w].iter().all(|a| (a.kernel, a.stride, a.pad, a.input % 2) == (2, 2, 0, 0)) {
+        return vectorised(
+            #[inline(always)]
+            || match windows <= STRIP {
+                true => small_two_by_two(x, axes, y, at),
+                false => two_by_two(x, axes, y, at),
+            },
+        );
+    }
+    let tops = y.chunks_exact_mut(windows).zip(at.chunks_exact_mut(windows));
+    if strips::suits(axes) {
+        strips::with_buffer(axes, |buffer| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mut best = [T::zero(); STRIP];
+                    let mut found = [NONE; STRIP];
+                    for (x, (y, at)) in planes().zip(tops) {
+                        strips::each(
+                            x,
+                            axes,
+                            T::neg_infinity(),
+                            buffer,
+                            #[inline(always)]
+                            |strip| strip_of(strip, axes, (&mut best, &mut found), y, at),
+                        );
+                    }
+                },
+            );
+        });
+    } else {
+        planes().zip(tops).for_each(|(x, (y, at))| one_by_one(x, axes, y, at));
+    }
+}
+
+/// The windows of a strip.
 #[inline(always)]
-pub(super) fn forward<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
-    let rows = y.chunks_exact_mut(w.output).zip(at.chunks_exact_mut(w.output));
-    for (p, (y, at)) in rows.enumerate() {
-        let rows = h.range(p);
-        let first = rows.start * w.input;
-        let x = &x[first..rows.end * w.input];
-        match (w.kernel, w.stride, w.pad, rows.len()) {
-            (2, 2, 0, 2) => two_by_two(x, first, w, y, at),
-            (_, 1, _, _) => row::<T, 1>(x, first, w, y, at),
-            (_, 2, _, _) => row::<T, 2>(x, first, w, y, at),
-            _ => row::<T, 0>(x, first, w, y, at),
+fn strip_of<T: Real>(
+    strip: &Strip<T>,
+    [h, w]: &[Axis; 2],
+    (best, found): (&mut [T; STRIP], &mut [u32; STRIP]),
+    y: &mut [T],
+    at: &mut [u32],
+) {
+    let (best, found) = (&mut best[..strip.len()], &mut found[..strip.len()]);
+    best.fill(T::neg_infinity());
+    found.fill(NONE);
+    for r in 0..h.kernel {
+        for k in 0..w.kernel {
+            let here = (r * w.input + k) as u32;
+            let places = best.iter_mut().zip(found.iter_mut());
+            for ((best, found), &x) in places.zip(strip.values(r, k)) {
+                take(x, here, best, found);
+            }
         }
     }
+    strip.windows(
+        #[inline(always)]
+        |p, q, place, n| {
+            let to = p * w.output + q;
+            y[to..][..n].copy_from_slice(&best[place..][..n]);
+            let corner = (p * h.stride * w.input + q * w.stride) as u32;
+            let corner = corner.wrapping_sub((h.pad * w.input + w.pad) as u32);
+            // Where all values are -∞ none has won: then the first one counts.
+            let top = (h.range(p).start * w.input) as u32;
+            let found = at[to..][..n].iter_mut().zip(&found[place..][..n]);
+            for (i, (at, &found)) in (0..n as u32).zip(found) {
+                let column = (q as u32 + i) * w.stride as u32;
+                let first = top + column.saturating_sub(w.pad as u32);
+                let index = corner.wrapping_add(i * w.stride as u32).wrapping_add(found);
+                *at = if found == NONE { first } else { index };
+            }
+        },
+    );
+}
+
+/// Windows of 2 by 2 side by side, which tile the planes.
+#[inline(always)]
+fn two_by_two<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
+    let tops = y.chunks_exact_mut(w.output).zip(at.chunks_exact_mut(w.output));
+    for (row, (x, (y, at))) in x.chunks_exact(2 * w.input).zip(tops).enumerate() {
+        let first = (row % h.output * 2 * w.input) as u32;
+        let (upper, lower) = x.split_at(w.input);
+        two_rows(upper, lower, w, (0..).map(|i| first + 2 * i), y, at);
+    }
+}
+
+/// The same for planes of at most [`STRIP`] windows, many at once: in their own rows there is little to vectorise.
+#[inline(always)]
+fn small_two_by_two<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
+    let windows = h.output * w.output;
+    let planes = STRIP / windows;
+    let mut corners = [0; STRIP];
+    for (i, corner) in corners.iter_mut().enumerate() {
+        let place = i % windows;
+        *corner = (2 * place + place / w.output * w.input) as u32;
+    }
+    let (mut upper, mut lower) = ([T::zero(); 2 * STRIP], [T::zero(); 2 * STRIP]);
+    let tops = y.chunks_mut(planes * windows).zip(at.chunks_mut(planes * windows));
+    for (x, (y, at)) in x.chunks(planes * windows * 4).zip(tops) {
+        let rows = upper.chunks_exact_mut(w.input).zip(lower.chunks_exact_mut(w.input));
+        for ((upper, lower), x) in rows.zip(x.chunks_exact(2 * w.input)) {
+            upper.copy_from_slice(&x[..w.input]);
+            lower.copy_from_slice(&x[w.input..]);
+        }
+        two_rows(&upper, &lower, w, corners.iter().copied(), y, at);
+    }
+}
+
+/// Windows of 2 by 2 over two rows; `corners` are the indices of their first elements.
+#[inline(always)]
+fn two_rows<T: Real>(
+    upper: &[T],
+    lower: &[T],
+    w: &Axis,
+    corners: impl Iterator<Item = u32>,
+    y: &mut [T],
+    at: &mut [u32],
+) {
+    let below = w.input as u32;
+    let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
+    for (((y, at), (u, l)), corner) in y.iter_mut().zip(at).zip(pairs).zip(corners) {
+        let (mut best, mut index) = (u[0], corner);
+        take(u[1], corner + 1, &mut best, &mut index);
+        take(l[0], corner + below, &mut best, &mut index);
+        take(l[1], corner + below + 1, &mut best, &mut index);
+        (*y, *at) = (best, index);
+    }
+}
+
+/// Takes `x` at `index` if it is larger. Which one is larger cannot be foreseen, so a jump would cost much.
+#[inline(always)]
+fn take<T: Real>(x: T, index: u32, best: &mut T, found: &mut u32) {
+    let wins = wins(x, *best);
+    *best = select_unpredictable(wins, x, *best);
+    *found = select_unpredictable(wins, index, *found);
 }
 
 /// Whether `x` takes the place of the largest value so far.
 #[inline(always)]
 #[allow(clippy::eq_op)] // x ≠ x is NaN, which wins and stays
 fn wins<T: Real>(x: T, largest: T) -> bool {
-    x > largest || x != x
+    (x > largest) | (x != x)
 }
 
-/// Windows of 2 by 2 side by side.
+/// Large windows, of which there are few.
 #[inline(always)]
-fn two_by_two<T: Real>(x: &[T], first: usize, w: &Axis, y: &mut [T], at: &mut [u32]) {
-    let (upper, lower) = x.split_at(w.input);
-    let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
-    let (below, mut corner) = (w.input as u32, first as u32);
-    for ((y, at), (u, l)) in y.iter_mut().zip(at.iter_mut()).zip(pairs) {
-        let (mut best, mut index) = (u[0], corner);
-        for (x, i) in [(u[1], corner + 1), (l[0], corner + below), (l[1], corner + below + 1)] {
-            let wins = wins(x, best);
-            best = if wins { x } else { best };
-            index = if wins { i } else { index };
-        }
-        (*y, *at) = (best, index);
-        corner += 2;
-    }
-    let done = w.input / 2;
-    windows(x, first, w, done..w.output, y, at);
-}
-
-/// A row of windows. Those that lie in the image as a whole are done all at once, one offset in the window after the
-/// other; `STRIDE` is a stride that the compiler knows, 0 any other.
-#[inline(always)]
-fn row<T: Real, const STRIDE: usize>(x: &[T], first: usize, w: &Axis, y: &mut [T], at: &mut [u32]) {
-    let stride = if STRIDE == 0 { w.stride } else { STRIDE };
-    let whole = w.whole();
-    windows(x, first, w, 0..whole.start, y, at);
-    windows(x, first, w, whole.end..w.output, y, at);
-    if whole.is_empty() {
-        return;
-    }
-    let (y, at) = (&mut y[whole.clone()], &mut at[whole.clone()]);
-    let left = whole.start * stride - w.pad;
-    for (r, x) in x.chunks_exact(w.input).enumerate() {
-        for k in 0..w.kernel {
-            let column = left + k;
-            let mut index = (first + r * w.input + column) as u32;
-            let every = x[column..].chunks(stride);
-            for ((y, at), x) in y.iter_mut().zip(at.iter_mut()).zip(every) {
-                let x = x[0];
-                let wins = wins(x, *y) || (r == 0 && k == 0);
-                *y = if wins { x } else { *y };
-                *at = if wins { index } else { *at };
-                index += stride as u32;
-            }
-        }
-    }
-}
-
-/// Some windows of a row one by one.
-#[inline(always)]
-fn windows<T: Real>(
-    x: &[T],
-    first: usize,
-    w: &Axis,
-    which: std::ops::Range<usize>,
-    y: &mut [T],
-    at: &mut [u32],
-) {
-    for p in which {
-        let columns = w.range(p);
-        let (mut best, mut index) = (x[columns.start], columns.start);
-        for (r, x) in x.chunks_exact(w.input).enumerate() {
-            for (c, &x) in columns.clone().zip(&x[columns.clone()]) {
+fn one_by_one<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
+    for (i, (y, at)) in y.iter_mut().zip(at).enumerate() {
+        let (rows, columns) = (h.range(i / w.output), w.range(i % w.output));
+        let mut index = rows.start * w.input + columns.start;
+        let mut best = x[index];
+        for row in rows {
+            let first = row * w.input + columns.start;
+            for (i, &x) in (first..).zip(&x[first..][..columns.len()]) {
                 if wins(x, best) {
-                    (best, index) = (x, r * w.input + c);
+                    (best, index) = (x, i);
                 }
             }
         }
-        (y[p], at[p]) = (best, (first + index) as u32);
+        (*y, *at) = (best, index as u32);
     }
 }
 
@@ -107,5 +184,59 @@ pub(super) fn backward<T: Real>(dy: &[T], at: &[u32], dx: &mut [T]) {
     dx.fill(T::zero());
     for (&dy, &at) in dy.iter().zip(at) {
         dx[at as usize] += dy;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::caffe::pooling_parameter::RoundMode;
+
+    /// Whole numbers, so that many are equal, with some NaN and -∞.
+    fn values(n: usize) -> Vec<f32> {
+        let value = |i: usize| match i * 7919 % 101 {
+            0 => f32::NAN,
+            1..40 => f32::NEG_INFINITY,
+            v => (v % 7) as f32,
+        };
+        (0..n).map(value).collect()
+    }
+
+    #[test]
+    fn all_ways_agree() {
+        let mut ways = [0; 3];
+        for (input, kernel, stride, pad) in [
+            (8, 2, 2, 0),
+            (7, 2, 2, 0),
+            (13, 3, 2, 0),
+            (14, 3, 1, 1),
+            (28, 3, 2, 1),
+            (9, 3, 3, 2),
+            (40, 5, 4, 0),
+            (9, 2, 3, 0),
+            (5, 5, 1, 4),
+            (6, 6, 1, 0),
+            (70, 3, 1, 1),
+        ] {
+            for width in [input, input + 2, 4 * input] {
+                let axis = |n| Axis::new(n, kernel, stride, pad, RoundMode::Ceil);
+                let (Ok(h), Ok(w)) = (axis(input), axis(width)) else { continue };
+                let axes = [h, w];
+                let (inside, outside) = (h.input * w.input, h.output * w.output);
+                let x = values(3 * inside);
+                let (mut y, mut at) = (vec![0.0; 3 * outside], vec![0; 3 * outside]);
+                forward(&x, &axes, &mut y, &mut at);
+                let (mut y1, mut at1) = (y.clone(), at.clone());
+                for i in 0..3 {
+                    let windows = i * outside..(i + 1) * outside;
+                    one_by_one(&x[i * inside..], &axes, &mut y1[windows.clone()], &mut at1[windows]);
+                }
+                let what = format!("{h:?} {w:?}");
+                assert_eq!(at, at1, "{what}");
+                assert!(y.iter().zip(&y1).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}");
+                ways[if kernel == 2 && stride == 2 { 0 } else { 1 + usize::from(strips::suits(&axes)) }] += 1;
+            }
+        }
+        assert!(ways.iter().all(|&n| n > 1), "{ways:?}");
     }
 }

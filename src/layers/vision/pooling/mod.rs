@@ -4,6 +4,7 @@ mod average;
 mod axis;
 mod max;
 mod stochastic;
+mod strips;
 
 use crate::blob::Shape;
 use crate::device::Context;
@@ -172,18 +173,9 @@ impl<T: Real> Layer<T> for Pooling {
         let y = io.top.get(0);
         match self.method {
             PoolMethod::Max => {
-                parallel::for_each_chunk2(
-                    y,
-                    &mut self.at,
-                    grain,
-                    #[inline(always)]
-                    |begin, y, at| {
-                        let planes = y.chunks_exact_mut(outside).zip(at.chunks_exact_mut(outside));
-                        for (i, (y, at)) in planes.enumerate() {
-                            max::forward(plane(begin + i * outside), &axes, y, at);
-                        }
-                    },
-                );
+                parallel::for_each_chunk2(y, &mut self.at, grain, |begin, y, at| {
+                    max::forward(&x[begin / outside * inside..], &axes, y, at);
+                });
                 if io.top.len() == 2 {
                     for (mask, &at) in io.top.get(1).iter_mut().zip(&self.at) {
                         *mask = T::from_f64(f64::from(at));
@@ -195,13 +187,12 @@ impl<T: Real> Layer<T> for Pooling {
                 grain,
                 #[inline(always)]
                 |begin, y| {
-                    for (i, y) in y.chunks_exact_mut(outside).enumerate() {
-                        let x = plane(begin + i * outside);
-                        if global {
-                            y[0] = T::from_f64(parallel::sum_of(x, |x| x.as_f64()) / inside as f64);
-                        } else {
-                            average::forward(x, &axes, y);
-                        }
+                    let x = &x[begin / outside * inside..];
+                    if !global {
+                        return average::forward(x, &axes, y);
+                    }
+                    for (x, y) in x.chunks_exact(inside).zip(y) {
+                        *y = T::from_f64(parallel::sum_of(x, |x| x.as_f64()) / inside as f64);
                     }
                 },
             ),
