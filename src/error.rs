@@ -250,8 +250,8 @@ fn edits(a: &str, b: &str) -> usize {
     for (i, row) in d.iter_mut().enumerate() {
         row[0] = 2 * i;
     }
-    for j in 0..=b.len() {
-        d[0][j] = 2 * j;
+    for (j, distance) in d[0].iter_mut().enumerate() {
+        *distance = 2 * j;
     }
     for i in 1..=a.len() {
         for j in 1..=b.len() {

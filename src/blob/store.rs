@@ -59,6 +59,6 @@ impl<T: Element> Store<T> {
 
     /// Bytes of host memory that its buffers hold.
     pub fn bytes(&self) -> usize {
-        self.buffers.iter().map(|b| b.host().len() * size_of::<T>()).sum()
+        self.buffers.iter().map(|b| size_of_val(b.host())).sum()
     }
 }

@@ -2,20 +2,20 @@
 
 use crate::error::{Error, Kind, Result};
 
-/// More threads than any machine has cores; far more would exhaust the memory instead of failing to start.
-const MOST: usize = 4096;
-
 /// A pool of threads. Whatever runs inside [`Pool::install`] spreads its loops over them.
 ///
 /// Results do not depend on the number of threads: loops and sums are cut by size alone.
 pub struct Pool(rayon::ThreadPool);
 
+/// More threads than this are a slip of the finger, and would choke the machine before they fail.
+const MOST: usize = 1024;
+
 impl Pool {
-    /// A pool of `threads` threads; 0 means one for each core. Errors: more than 4096, or the system gives none.
+    /// A pool of `threads` threads; 0 means one for each core.
     pub fn new(threads: usize) -> Result<Pool> {
         if threads > MOST {
-            let error = Error::new(Kind::Value, "so many threads make no sense").found(threads);
-            return Err(error.expected(format!("{MOST} at most, or 0 for one for each core")));
+            return Err(Error::new(Kind::Usage, format!("{threads} threads"))
+                .expected(format!("at most {MOST}, or 0 for one on each core")));
         }
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)

@@ -121,10 +121,12 @@ fn wide() -> String {
 
 #[test]
 fn a_killed_process_leaves_a_usable_pair() {
+    // The test program knows its tests by their path without the crate.
+    let victim = format!("{}::victim", module_path!().split_once("::").unwrap().1);
     for delay in [0, 3, 7, 13] {
         let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "snapshots::victim"])
+            .args(["--exact", &victim])
             .env(FOLDER, folder.path())
             .stdout(Stdio::null())
             .spawn()
