@@ -201,6 +201,10 @@ impl fmt::Display for Error {
             write!(f, "\n{gutter}--> {}:{}:{}", p.file, p.line, p.column)?;
             write!(f, "\n{gutter} |\n{number} | {}", p.text)?;
             write!(f, "\n{gutter} | {lead}{}", "^".repeat(p.width.max(1)))?;
+            // The line may name a file in which the mistake is, or one beside which that file lies.
+            if let Some(file) = r.file.as_ref().filter(|&file| *file != p.file) {
+                write!(f, "\n  = file: {file}")?;
+            }
         } else if let Some(file) = &r.file {
             write!(f, "\n --> {file}")?;
         }
@@ -289,5 +293,8 @@ mod tests {
             .suggest("did you mean \"stride\"?");
         let expected = "layer \"conv1\": unknown field \"stirde\"\n  --> a.prototxt:12:3\n   |\n12 | \t stirde: 1\n   | \t ^^^^^^\n  = help: did you mean \"stride\"?";
         assert_eq!(error.to_string(), expected);
+        let other = error.clone().in_file("labels.gz").to_string();
+        assert!(other.contains("^\n  = file: labels.gz\n  = help"), "{other}");
+        assert_eq!(error.in_file("a.prototxt").to_string(), expected);
     }
 }

@@ -7,6 +7,7 @@ use crate::tools::{Check, GradientChecker, gradcheck as tool};
 use std::process::ExitCode;
 
 pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
+    let pool = matches.pool()?;
     let file = matches.net("NET", matches.phase(Phase::Train)?)?;
     let default = GradientChecker::default();
     let checker = GradientChecker {
@@ -20,10 +21,14 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let layers = width(5, &mut file.param.layer.iter().map(|l| l.name().chars().count()));
     let blobs = file.param.layer.iter().flat_map(|l| &l.bottom).map(|b| b.chars().count() + 22);
     let what = width(24, &mut blobs.map(|w| w.min(40)));
-    say(&row(layers, what, ["layer", "checked", "elements", "kinks", "largest error", "", "where"]));
-    let report = matches.pool()?.install(|| {
-        tool::check_net::<f64>(&file.param, layer, &checker, &mut |check| say(&line(layers, what, check)))
-    });
+    let mut heads = Some(["layer", "checked", "elements", "kinks", "largest error", "", "where"]);
+    let mut each = |check: &Check| {
+        if let Some(heads) = heads.take() {
+            say(&row(layers, what, heads));
+        }
+        say(&line(layers, what, check));
+    };
+    let report = pool.install(|| tool::check_net::<f64>(&file.param, layer, &checker, &mut each));
     let report = report.map_err(|e| file.locate(e))?;
     if report.checks.is_empty() {
         say("nothing to check: no layer here has a gradient");

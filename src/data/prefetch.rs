@@ -109,7 +109,6 @@ impl<T: Real> Batches<T> {
     }
 
     fn receive(&mut self, data: &mut [T], labels: &mut [T]) -> Result<()> {
-        let ended = |_| Error::new(Kind::Data, "the thread that reads the data has ended");
         let prefetch = match self.thread.take() {
             Some(thread) => self.thread.insert(thread),
             None => {
@@ -117,11 +116,14 @@ impl<T: Real> Batches<T> {
                 self.thread.insert(started)
             }
         };
-        let batch = prefetch.full.recv().map_err(|e| ended(e.to_string()))??;
+        let ended = |_| Error::new(Kind::Data, "the thread that reads the data has ended");
+        let batch = prefetch.full.recv().map_err(ended)??;
         data.copy_from_slice(&batch.data);
         labels.copy_from_slice(&batch.labels);
         self.position += self.shape[0] as u64;
-        prefetch.empty.send(batch).map_err(|e| ended(e.to_string()))
+        // A thread that has met a bad record further on takes no more; the batches before it, and its error, still come.
+        let _ = prefetch.empty.send(batch);
+        Ok(())
     }
 
     fn start(&mut self) -> Result<Prefetch<T>> {

@@ -6,7 +6,7 @@ use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Layer, Setup, Sharing, registry};
 use crate::math::Real;
-use crate::proto::caffe::{LayerParameter, NetParameter};
+use crate::proto::caffe::{LayerParameter, NetParameter, NetState};
 use std::collections::HashMap;
 
 /// A layer in its place in a net.
@@ -62,10 +62,14 @@ impl<T: Real> Net<T> {
     /// Its layers take parameters of the same layer name from `weights` if they are there, as a test net does from
     /// the train net's, and add the others. `seed` keys all random streams.
     ///
-    /// Errors name layer and field; [`crate::proto`]'s `Source` turns them into lines of the prototxt.
+    /// Errors: no layer in that state, and all that can be wrong with one. They name layer and field; [`crate::proto`]'s `Source` turns them into lines of the prototxt.
     pub fn new(param: &NetParameter, seed: u64, weights: &mut Weights<T>) -> Result<Net<T>> {
         let state = param.state.clone().unwrap_or_default();
-        let layers = insert_splits(filter(&param.layer, &state)?)?;
+        let kept = filter(&param.layer, &state)?;
+        if kept.is_empty() {
+            return Err(no_layers(param, &state));
+        }
+        let layers = insert_splits(kept)?;
         let mut net = Net {
             name: param.name().to_string(),
             nodes: Vec::with_capacity(layers.len()),
@@ -129,6 +133,17 @@ impl<T: Real> Net<T> {
             }
         }
     }
+}
+
+/// Caffe builds such a net and does nothing; it is always a mistake, of the file or of the state.
+fn no_layers(param: &NetParameter, state: &NetState) -> Error {
+    if param.layer.is_empty() {
+        return Error::new(Kind::Net, "the net has no layers").expected("at least one layer { ... }");
+    }
+    let stages = state.stage.join(", ");
+    Error::new(Kind::Net, "no layer of the net belongs to the state it is built in")
+        .expected("a layer whose include and exclude rules admit it")
+        .found(format!("phase {}, level {}, stages [{stages}]", state.phase().as_str_name(), state.level()))
 }
 
 struct Builder<'a, T> {

@@ -2,6 +2,7 @@
 
 use super::Solver;
 use super::event::{Action, Event, Observer, Output};
+use super::model::{positions, reader};
 use crate::error::Result;
 use crate::math::Real;
 use crate::net::Net;
@@ -22,16 +23,43 @@ impl<T: Real> Solver<T> {
     }
 
     pub(super) fn test_all(&mut self, observer: &mut dyn Observer) -> Result<Flow> {
+        let start = self.standing();
         for i in 0..self.model.tests.len() {
-            let flow = self.test_one(i, observer)?;
+            let flow = self.test_one(i, &start, observer)?;
             if flow != Flow::On {
+                self.move_tests(&start)?;
                 return Ok(flow);
             }
         }
         Ok(Flow::On)
     }
 
-    fn test_one(&mut self, i: usize, observer: &mut dyn Observer) -> Result<Flow> {
+    /// Where the data layers of the test nets stand: net, layer, records handed out.
+    fn standing(&self) -> Vec<(usize, String, u64)> {
+        let tests = self.model.tests.iter().enumerate();
+        tests
+            .flat_map(|(i, t)| positions::<T>(&t.net).map(move |(name, at)| (i, name.to_string(), at)))
+            .collect()
+    }
+
+    /// Moves the data layers of the test nets. A snapshot in the midst of a test is one of the moment before it: who
+    /// resumes runs the whole test, on the records it would have had.
+    fn move_tests(&mut self, to: &[(usize, String, u64)]) -> Result<()> {
+        for (i, name, records) in to {
+            if let Some(layer) = self.model.tests.get_mut(*i).and_then(|t| reader(&mut t.net, name)) {
+                layer.seek(*records).map_err(|e| e.in_layer(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One test net; `start` is where all of them stood before the test.
+    fn test_one(
+        &mut self,
+        i: usize,
+        start: &[(usize, String, u64)],
+        observer: &mut dyn Observer,
+    ) -> Result<Flow> {
         let (iteration, passes) = (self.iteration, self.model.tests[i].passes);
         observer.event(&Event::TestStart { iteration, net: i, passes });
         let order = outputs(&self.model.tests[i].net);
@@ -44,7 +72,10 @@ impl<T: Real> Solver<T> {
             match observer.action() {
                 Action::Continue => {}
                 Action::Snapshot => {
+                    let now = self.standing();
+                    self.move_tests(start)?;
                     self.snapshot(observer)?;
+                    self.move_tests(&now)?;
                 }
                 Action::Stop { snapshot } => {
                     observer.event(&Event::TestInterrupted);

@@ -203,7 +203,7 @@ impl<T: Real> Solver<T> {
             return Err(Error::new(Kind::Data, "the snapshot names no weights").in_field("learned_net"));
         };
         let model = Path::new(name);
-        let beside = model.file_name().map(|file| folder_of(path).join(file)).filter(|p| p.exists());
+        let beside = model.file_name().map(|file| path.with_file_name(file)).filter(|p| p.exists());
         match beside {
             Some(beside) => Ok(beside),
             None if model.exists() => Ok(model.to_path_buf()),

@@ -115,8 +115,8 @@ impl<T: Real> Solver<T> {
             let at = |e: Error| e.in_field(&format!("weights[{i}]"));
             for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
                 let path = find_file(name, self.source.as_ref());
-                let file = read_weights(&path).map_err(at)?;
                 let fit = |e: Error| at(e.in_file(path.display().to_string()));
+                let file = read_weights(&path).map_err(fit)?;
                 let report = load_weights(net, weights, &file).map_err(fit)?;
                 report.ensure_fits().map_err(fit)?;
                 observer.event(&Event::Weights { file: &path, report: &report });
