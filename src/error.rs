@@ -134,6 +134,14 @@ impl Error {
         self
     }
 
+    /// The message that the field lies in, for an error that comes from below with a bare field name.
+    pub fn under(mut self, message: &str) -> Error {
+        if let Some(field) = &mut self.0.field {
+            field.insert_str(0, &format!("{message}."));
+        }
+        self
+    }
+
     /// The file it is about, where no line is known.
     pub fn in_file(mut self, file: impl Into<String>) -> Error {
         let file = file.into();

@@ -38,7 +38,8 @@ impl<T: Real> Function<T> for Relu<T> {
     }
 
     fn f(&self, x: T) -> T {
-        if x > T::zero() { x } else { x * self.slope }
+        // Adding 0 turns the −0 of a slope of 0 into 0, as Caffe has it.
+        if x > T::zero() { x } else { x * self.slope + T::zero() }
     }
 
     fn df(&self, x: T, _: T) -> T {

@@ -115,7 +115,8 @@ impl<T: Real> Layer<T> for Convolution {
             pad: some(w.pad, 0),
             stride: some(w.stride, 1),
             dilation: some(w.dilation, 1),
-        })?;
+        })
+        .map_err(|e| e.under("convolution_param"))?;
         let mut top = x[..axis].to_vec();
         top.push(outputs);
         top.extend(&engine.output()[..spatial]);
@@ -208,7 +209,8 @@ mod tests {
             assert!(e.message().contains(words), "{e}");
         }
         let e = refusal(&layer("num_output: 2 kernel_size: 5"), &[x]);
-        assert!(e.message().contains("kernel"), "{e}");
+        assert_eq!(e.field(), Some("convolution_param.kernel_size"));
+        assert!(e.message().contains("larger than the padded input"), "{e}");
         let two =
             layer("num_output: 2 kernel_size: 1").replace("bottom: 'x'", "bottom: 'x' bottom: 'z' top: 'v'");
         let e = refusal(&two, &[x, ("z", &[1, 3, 4, 5], &[0.0; 60])]);
