@@ -214,7 +214,7 @@ impl<T: Real> Subject<T> {
         }
     }
 
-    /// Moves the bottoms that carry a gradient a little, so that no two values are equal: see [`break_ties`].
+    /// Moves the bottoms that carry a gradient a little, so that no two values are equal.
     pub fn break_ties(&mut self, uniform: impl Fn(u64) -> f64) {
         let propagate = self.node().propagate.clone();
         for (values, _) in self.values.iter_mut().zip(propagate).filter(|(_, p)| *p) {
