@@ -9,6 +9,7 @@ pub mod parallel;
 pub mod random;
 mod real;
 mod scratch;
+mod shared;
 mod simd;
 pub mod softmax;
 pub mod vector;

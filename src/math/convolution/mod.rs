@@ -11,6 +11,7 @@ mod operands;
 #[cfg(test)]
 mod tests;
 mod windows;
+mod winograd;
 
 pub use geometry::Geometry;
 
@@ -24,6 +25,7 @@ use crate::error::Result;
 use data::DataForm;
 use operands::ChannelRows;
 use windows::{Columns, Rows, Windows};
+use winograd::{Ending, Filters, Images, Tiles};
 
 /// Multiply-adds that are worth a thread.
 const GRAIN: usize = 1 << 18;
@@ -44,6 +46,8 @@ pub struct Convolution {
     output: Vec<usize>,
     windows: Windows,
     data: DataForm,
+    /// Tiles of the forward pass and of the gradient of the bottom, if Winograd's way is the faster one.
+    winograd: Option<(Tiles, Tiles)>,
     isa: Isa,
 }
 
@@ -62,7 +66,10 @@ impl Convolution {
         let output = g.output()?;
         let windows = Windows::new(g.channels, &g.input, &output, &g.kernel, &g.pad, &g.stride, &g.dilation);
         let data = DataForm::choose(g, &output, &windows);
-        Ok(Convolution { geometry: g.clone(), output, windows, data, isa })
+        let winograd = Tiles::suited(g, &output)
+            .filter(|tiles| tiles.save_time(g.channels / g.groups, g.num_output / g.groups))
+            .map(Tiles::with_turned);
+        Ok(Convolution { geometry: g.clone(), output, windows, data, winograd, isa })
     }
 
     /// The sizes it was planned for.
@@ -88,6 +95,20 @@ impl Convolution {
             return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, bias, y);
         }
         let (outputs, depth, pixels) = (g.num_output / g.groups, self.depth(), self.windows.pixels);
+        if let Some((tiles, _)) = &self.winograd {
+            for group in 0..g.groups {
+                let from = group * outputs;
+                let end = Ending {
+                    scale: None,
+                    bias: bias.map(|bias| &bias[from..from + outputs]),
+                    floor: T::neg_infinity(),
+                };
+                let y = &mut y[from * pixels..];
+                let (x, mut y) = (self.images(x, group), Images { data: y, image: g.num_output * pixels });
+                tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, false), &x, &mut y, &end);
+            }
+            return;
+        }
         for group in 0..g.groups {
             let columns = g.batch * pixels;
             let from = group * outputs;
@@ -123,7 +144,16 @@ impl Convolution {
             let each = self.geometry.num_output / self.geometry.channels;
             return depthwise::backward_data(&self.windows, each, w, dy, dx);
         }
-        data::backward(self, w, dy, dx);
+        let Some((_, tiles)) = &self.winograd else {
+            return data::backward(self, w, dy, dx);
+        };
+        let (g, plane) = (&self.geometry, self.windows.plane());
+        for group in 0..g.groups {
+            let dx = &mut dx[group * g.channels / g.groups * plane..];
+            let (dy, mut dx) = (self.gradients(dy, group), Images { data: dx, image: g.channels * plane });
+            let end = Ending { scale: None, bias: None, floor: T::neg_infinity() };
+            tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, true), &dy, &mut dx, &end);
+        }
     }
 
     /// `dw += dy * x`.
@@ -136,6 +166,14 @@ impl Convolution {
         }
         let (outputs, depth) = (g.num_output / g.groups, self.depth());
         let size = outputs * depth;
+        if let Some((tiles, _)) = &self.winograd {
+            for group in 0..g.groups {
+                let (x, dy) = (self.images(x, group), self.gradients(dy, group));
+                let dw = &mut dw[group * size..][..size];
+                tiles.weights(simd::kernels(self.isa), &x, g.channels / g.groups, &dy, outputs, dw);
+            }
+            return;
+        }
         for group in 0..g.groups {
             let dw = &mut dw[group * size..][..size];
             let dy = &dy.get(group * outputs * self.windows.pixels..).unwrap_or_default();
@@ -245,6 +283,29 @@ impl Convolution {
 
     fn weights_len(&self) -> usize {
         self.geometry.num_output * self.depth()
+    }
+
+    /// The filters of a group, for the way forward or back.
+    fn filters<'a, T>(&self, w: &'a [T], group: usize, back: bool) -> Filters<'a, T> {
+        let (channels, outputs) =
+            (self.geometry.channels / self.geometry.groups, self.geometry.num_output / self.geometry.groups);
+        let (depth, area) = (self.depth(), self.windows.taps.len());
+        let data = &w[group * outputs * depth..][..outputs * depth];
+        let (forth, from) = ((outputs, depth), (channels, area));
+        let ((to, to_step), (from, from_step)) = if back { (from, forth) } else { (forth, from) };
+        Filters { data, to, to_step, from, from_step, turned: back }
+    }
+
+    /// The channels of the bottom that a group reads.
+    fn images<'a, T>(&self, x: &'a [T], group: usize) -> Images<&'a [T]> {
+        Images { data: self.group_of(x, group), image: self.geometry.channels * self.windows.plane() }
+    }
+
+    /// The channels of the top's gradient that a group has.
+    fn gradients<'a, T>(&self, dy: &'a [T], group: usize) -> Images<&'a [T]> {
+        let (g, pixels) = (&self.geometry, self.windows.pixels);
+        let data = dy.get(group * g.num_output / g.groups * pixels..).unwrap_or_default();
+        Images { data, image: g.num_output * pixels }
     }
 
     /// The bottom from the first channel of a group on.

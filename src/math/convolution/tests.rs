@@ -69,7 +69,11 @@ fn each_product(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
 }
 
 fn check<T: Real>(isa: Isa, g: &Geometry) {
-    let plan = Convolution::on(isa, g).expect("a valid geometry");
+    check_plan::<T>(isa, &Convolution::on(isa, g).expect("a valid geometry"));
+}
+
+fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
+    let g = plan.geometry();
     let what = |pass: &str| format!("{isa:?} {} {pass} {g:?}", T::NAME);
     let x = noise::<T>(plan.bottom_len(), 1);
     let w = noise::<T>(plan.weights_len(), 2);
@@ -167,6 +171,34 @@ fn every_pass_agrees_with_the_definition() {
             check::<f32>(isa, &g);
             check::<f64>(isa, &g);
         }
+    }
+}
+
+#[test]
+fn tiles_agree_with_the_definition() {
+    for g in [
+        square(1, 1, 1, 1, &[4, 4], 3, 0, 1, 1),
+        square(2, 1, 3, 20, &[9, 14], 3, 1, 1, 1),
+        square(3, 2, 8, 34, &[13, 13], 3, 1, 1, 1),
+        square(40, 1, 5, 3, &[7, 5], 3, 2, 1, 1),
+        square(9, 1, 20, 18, &[12, 12], 5, 0, 1, 1),
+        square(2, 2, 4, 6, &[9, 8], 5, 2, 1, 1),
+        square(3, 1, 5, 16, &[8, 11], 4, 1, 1, 1),
+        square(3, 1, 17, 5, &[8, 11], 2, 1, 1, 1),
+        square(1, 1, 6, 5, &[70, 66], 3, 1, 1, 1),
+    ] {
+        for isa in isas() {
+            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+            let tiles = Tiles::suited(&g, plan.output()).expect("kernels of 2 to 5");
+            plan.winograd = Some(tiles.with_turned());
+            check_plan::<f32>(isa, &plan);
+            check_plan::<f64>(isa, &plan);
+        }
+    }
+    // Many channels: sums in several blocks.
+    check::<f32>(Isa::detect(), &square(2, 1, 530, 40, &[6, 6], 3, 1, 1, 1));
+    for g in [square(2, 1, 8, 8, &[9, 9], 3, 1, 2, 1), square(1, 1, 8, 8, &[9, 9], 7, 3, 1, 1)] {
+        assert!(Tiles::suited(&g, &g.output().expect("a valid geometry")).is_none());
     }
 }
 

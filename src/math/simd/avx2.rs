@@ -3,7 +3,8 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
-use super::{Copy, Fold, Turn};
+use super::winograd::{gather_tiles, spread_patches};
+use super::{Copy, Fold, Gather, Spread, Turn};
 use crate::math::Real;
 use std::arch::x86_64::*;
 
@@ -37,6 +38,11 @@ impl Lanes<f32> for Avx2 {
     unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_max_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
@@ -74,6 +80,31 @@ impl Lanes<f32> for Avx2 {
             out(3, _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2)));
         }
     }
+
+    #[inline(always)]
+    unsafe fn unturn(v: &[__m256; 4], to: &mut [f32], pitch: usize) {
+        assert!(to.len() >= 7 * pitch + 4);
+        // SAFETY: as above; four numbers are good for each of the 8 lanes, as the line above checked.
+        unsafe {
+            let (low, low2) = (_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpacklo_ps(v[2], v[3]));
+            let (high, high2) = (_mm256_unpackhi_ps(v[0], v[1]), _mm256_unpackhi_ps(v[2], v[3]));
+            let (low, low2) = (_mm256_castps_pd(low), _mm256_castps_pd(low2));
+            let (high, high2) = (_mm256_castps_pd(high), _mm256_castps_pd(high2));
+            // Half h of vector i is lane 4h + i.
+            let quads = [
+                _mm256_unpacklo_pd(low, low2),
+                _mm256_unpackhi_pd(low, low2),
+                _mm256_unpacklo_pd(high, high2),
+                _mm256_unpackhi_pd(high, high2),
+            ];
+            for (i, &quad) in quads.iter().enumerate() {
+                let quad = _mm256_castpd_ps(quad);
+                let to = to.as_mut_ptr().add(i * pitch);
+                _mm_storeu_ps(to, _mm256_castps256_ps128(quad));
+                _mm_storeu_ps(to.add(4 * pitch), _mm256_extractf128_ps::<1>(quad));
+            }
+        }
+    }
 }
 
 impl Lanes<f64> for Avx2 {
@@ -104,6 +135,11 @@ impl Lanes<f64> for Avx2 {
     unsafe fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d {
         // SAFETY: as above.
         unsafe { _mm256_fmadd_pd(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: as above.
+        unsafe { _mm256_max_pd(a, b) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f64, n: usize) -> __m256d {
@@ -207,6 +243,24 @@ where
     unsafe { fold_rows::<T, Avx2>(t) }
 }
 
+#[target_feature(enable = "avx2,fma")]
+unsafe fn spread<T: Real>(t: &Spread<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `spread_patches`; the features are enabled here.
+    unsafe { spread_patches::<T, Avx2>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gather<T: Real>(t: &Gather<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
+    unsafe { gather_tiles::<T, Avx2>(t) }
+}
+
 /// Runs `f` compiled with the features, which the caller has checked.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
@@ -241,5 +295,7 @@ where
         copy: copy::<T>,
         turn: turn::<T>,
         fold: fold::<T>,
+        spread: spread::<T>,
+        gather: gather::<T>,
     };
 }

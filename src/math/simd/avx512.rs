@@ -3,7 +3,8 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
-use super::{Copy, Fold, Turn};
+use super::winograd::{gather_tiles, spread_patches};
+use super::{Copy, Fold, Gather, Spread, Turn};
 use crate::math::Real;
 use std::arch::x86_64::*;
 
@@ -37,6 +38,11 @@ impl Lanes<f32> for Avx512 {
     unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_max_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m512 {
@@ -76,6 +82,33 @@ impl Lanes<f32> for Avx512 {
             out(3, _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)));
         }
     }
+
+    #[inline(always)]
+    unsafe fn unturn(v: &[__m512; 4], to: &mut [f32], pitch: usize) {
+        assert!(to.len() >= 15 * pitch + 4);
+        // SAFETY: as above; four numbers are good for each of the 16 lanes, as the line above checked.
+        unsafe {
+            let (low, low2) = (_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpacklo_ps(v[2], v[3]));
+            let (high, high2) = (_mm512_unpackhi_ps(v[0], v[1]), _mm512_unpackhi_ps(v[2], v[3]));
+            let (low, low2) = (_mm512_castps_pd(low), _mm512_castps_pd(low2));
+            let (high, high2) = (_mm512_castps_pd(high), _mm512_castps_pd(high2));
+            // Quarter q of vector i is lane 4q + i.
+            let quads = [
+                _mm512_unpacklo_pd(low, low2),
+                _mm512_unpackhi_pd(low, low2),
+                _mm512_unpacklo_pd(high, high2),
+                _mm512_unpackhi_pd(high, high2),
+            ];
+            for (i, &quad) in quads.iter().enumerate() {
+                let quad = _mm512_castpd_ps(quad);
+                let to = to.as_mut_ptr().add(i * pitch);
+                _mm_storeu_ps(to, _mm512_castps512_ps128(quad));
+                _mm_storeu_ps(to.add(4 * pitch), _mm512_extractf32x4_ps::<1>(quad));
+                _mm_storeu_ps(to.add(8 * pitch), _mm512_extractf32x4_ps::<2>(quad));
+                _mm_storeu_ps(to.add(12 * pitch), _mm512_extractf32x4_ps::<3>(quad));
+            }
+        }
+    }
 }
 
 impl Lanes<f64> for Avx512 {
@@ -106,6 +139,11 @@ impl Lanes<f64> for Avx512 {
     unsafe fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d {
         // SAFETY: as above.
         unsafe { _mm512_fmadd_pd(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m512d, b: __m512d) -> __m512d {
+        // SAFETY: as above.
+        unsafe { _mm512_max_pd(a, b) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f64, n: usize) -> __m512d {
@@ -177,6 +215,24 @@ where
     unsafe { fold_rows::<T, Avx512>(t) }
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn spread<T: Real>(t: &Spread<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `spread_patches`; the features are enabled here.
+    unsafe { spread_patches::<T, Avx512>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn gather<T: Real>(t: &Gather<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
+    unsafe { gather_tiles::<T, Avx512>(t) }
+}
+
 /// Runs `f` compiled with the features, which the caller has checked.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
@@ -227,5 +283,7 @@ where
         copy: copy::<T>,
         turn: turn::<T>,
         fold: fold::<T>,
+        spread: spread::<T>,
+        gather: gather::<T>,
     };
 }

@@ -2,6 +2,7 @@
 
 use super::lanes::Lanes;
 use super::moves::{Copy, Fold, Turn};
+use super::winograd::{Gather, Spread};
 use crate::math::Real;
 
 /// Kernels of one number type on one instruction set.
@@ -15,6 +16,8 @@ pub struct Kernels<T: 'static> {
     pub(super) copy: unsafe fn(&Copy<T>),
     pub(super) turn: unsafe fn(&Turn<T>),
     pub(super) fold: unsafe fn(&Fold<T>),
+    pub(super) spread: unsafe fn(&Spread<T>),
+    pub(super) gather: unsafe fn(&Gather<T>),
 }
 
 /// A tile of `C = A·B + beta·C + bias`: what to read and where to write.

@@ -22,6 +22,8 @@ pub(crate) trait Lanes<T: Real> {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the instruction set can.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The greater of each pair; `b` where either is not a number.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
 
     /// The first `n <= COUNT` lanes from memory, the others zero.
     #[inline(always)]
@@ -77,6 +79,19 @@ pub(crate) trait Lanes<T: Real> {
                 *lane = *row.add(at);
             }
             out(0, Self::load(lanes.as_ptr()));
+        }
+    }
+
+    /// Four vectors transposed: the numbers of lane i go to `to[i·pitch..][..4]`.
+    #[inline(always)]
+    unsafe fn unturn(v: &[Self::V; 4], to: &mut [T], pitch: usize) {
+        let mut lanes = [T::zero(); 16];
+        for (j, &v) in v.iter().enumerate() {
+            // SAFETY: the buffer holds COUNT <= 16 numbers.
+            unsafe { Self::store(lanes.as_mut_ptr(), v) };
+            for (i, &lane) in lanes.iter().enumerate().take(Self::COUNT) {
+                to[i * pitch + j] = lane;
+            }
         }
     }
 }

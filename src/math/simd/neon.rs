@@ -3,7 +3,8 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
-use super::{Copy, Fold, Turn};
+use super::winograd::{gather_tiles, spread_patches};
+use super::{Copy, Fold, Gather, Spread, Turn};
 use crate::math::Real;
 use std::arch::aarch64::*;
 
@@ -38,6 +39,11 @@ impl Lanes<f32> for Neon {
         // SAFETY: as above.
         unsafe { vfmaq_f32(c, a, b) }
     }
+    #[inline(always)]
+    unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: as above.
+        unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+    }
 }
 
 impl Lanes<f64> for Neon {
@@ -68,6 +74,11 @@ impl Lanes<f64> for Neon {
     unsafe fn mul_add(a: float64x2_t, b: float64x2_t, c: float64x2_t) -> float64x2_t {
         // SAFETY: as above.
         unsafe { vfmaq_f64(c, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: float64x2_t, b: float64x2_t) -> float64x2_t {
+        // SAFETY: as above.
+        unsafe { vbslq_f64(vcgtq_f64(a, b), a, b) }
     }
 }
 
@@ -107,6 +118,24 @@ where
     unsafe { fold_rows::<T, Neon>(t) }
 }
 
+#[target_feature(enable = "neon")]
+unsafe fn spread<T: Real>(t: &Spread<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `spread_patches`; the features are enabled here.
+    unsafe { spread_patches::<T, Neon>(t) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn gather<T: Real>(t: &Gather<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
+    unsafe { gather_tiles::<T, Neon>(t) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T>
@@ -138,5 +167,7 @@ where
         copy: copy::<T>,
         turn: turn::<T>,
         fold: fold::<T>,
+        spread: spread::<T>,
+        gather: gather::<T>,
     };
 }

@@ -3,7 +3,8 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
-use super::{Copy, Fold, Turn};
+use super::winograd::{gather_tiles, spread_patches};
+use super::{Copy, Fold, Gather, Spread, Turn};
 use crate::math::Real;
 
 struct Plain;
@@ -35,6 +36,10 @@ impl<T: Real> Lanes<T> for Plain {
     unsafe fn mul_add(a: [T; 4], b: [T; 4], c: [T; 4]) -> [T; 4] {
         [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]]
     }
+    #[inline(always)]
+    unsafe fn max(a: [T; 4], b: [T; 4]) -> [T; 4] {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
 }
 
 unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>) {
@@ -57,6 +62,16 @@ unsafe fn fold<T: Real>(t: &Fold<T>) {
     unsafe { fold_rows::<T, Plain>(t) }
 }
 
+unsafe fn spread<T: Real>(t: &Spread<T>) {
+    // SAFETY: the caller keeps the contract of `spread_patches`; plain code runs everywhere.
+    unsafe { spread_patches::<T, Plain>(t) }
+}
+
+unsafe fn gather<T: Real>(t: &Gather<T>) {
+    // SAFETY: the caller keeps the contract of `gather_tiles`; plain code runs everywhere.
+    unsafe { gather_tiles::<T, Plain>(t) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T> {
@@ -67,5 +82,7 @@ impl<T: Real> Table<T> {
         copy: copy::<T>,
         turn: turn::<T>,
         fold: fold::<T>,
+        spread: spread::<T>,
+        gather: gather::<T>,
     };
 }
