@@ -46,9 +46,38 @@ pub struct Convolution {
     output: Vec<usize>,
     windows: Windows,
     data: DataForm,
-    /// Tiles of the forward pass and of the gradient of the bottom, if Winograd's way is the faster one.
-    winograd: Option<(Tiles, Tiles)>,
+    /// Tiles of the passes for which Winograd's way is the faster one.
+    winograd: Winograd,
     isa: Isa,
+}
+
+/// The passes that go Winograd's way, and their tiles.
+#[derive(Debug, Default)]
+struct Winograd {
+    forward: Option<Tiles>,
+    data: Option<Tiles>,
+    weights: Option<Tiles>,
+}
+
+impl Winograd {
+    /// The passes that it makes faster; `data` is how many products the gradient of the bottom needs otherwise.
+    fn choose(g: &Geometry, output: &[usize], forward: usize, data: usize) -> Winograd {
+        let Some(tiles) = Tiles::suited(g, output) else { return Winograd::default() };
+        let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
+        let (forward, data) = (forward / g.groups, data / g.groups);
+        Winograd {
+            forward: Some(tiles).filter(|t| t.saves_time(forward, channels, outputs)),
+            data: Some(tiles.turned()).filter(|t| t.saves_time(data, outputs, channels)),
+            weights: Some(tiles).filter(|t| t.saves_time(forward, channels.next_multiple_of(16), outputs)),
+        }
+    }
+
+    /// All passes, if the kernel suits.
+    #[cfg(test)]
+    fn forced(g: &Geometry, output: &[usize]) -> Option<Winograd> {
+        let tiles = Tiles::suited(g, output)?;
+        Some(Winograd { forward: Some(tiles), data: Some(tiles.turned()), weights: Some(tiles) })
+    }
 }
 
 impl Convolution {
@@ -66,10 +95,15 @@ impl Convolution {
         let output = g.output()?;
         let windows = Windows::new(g.channels, &g.input, &output, &g.kernel, &g.pad, &g.stride, &g.dilation);
         let data = DataForm::choose(g, &output, &windows);
-        let winograd = Tiles::suited(g, &output)
-            .filter(|tiles| tiles.save_time(g.channels / g.groups, g.num_output / g.groups))
-            .map(Tiles::with_turned);
-        Ok(Convolution { geometry: g.clone(), output, windows, data, winograd, isa })
+        let mut plan =
+            Convolution { geometry: g.clone(), output, windows, data, winograd: Winograd::default(), isa };
+        let forward = plan.multiply_adds();
+        let data = match plan.data {
+            DataForm::Gather(_) => forward / plan.windows.pixels.max(1) * plan.windows.plane(),
+            DataForm::Scatter => forward,
+        };
+        plan.winograd = Winograd::choose(g, &plan.output, forward, data);
+        Ok(plan)
     }
 
     /// The sizes it was planned for.
@@ -95,7 +129,7 @@ impl Convolution {
             return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, bias, y);
         }
         let (outputs, depth, pixels) = (g.num_output / g.groups, self.depth(), self.windows.pixels);
-        if let Some((tiles, _)) = &self.winograd {
+        if let Some(tiles) = &self.winograd.forward {
             for group in 0..g.groups {
                 let from = group * outputs;
                 let end = Ending {
@@ -144,7 +178,7 @@ impl Convolution {
             let each = self.geometry.num_output / self.geometry.channels;
             return depthwise::backward_data(&self.windows, each, w, dy, dx);
         }
-        let Some((_, tiles)) = &self.winograd else {
+        let Some(tiles) = &self.winograd.data else {
             return data::backward(self, w, dy, dx);
         };
         let (g, plane) = (&self.geometry, self.windows.plane());
@@ -166,7 +200,7 @@ impl Convolution {
         }
         let (outputs, depth) = (g.num_output / g.groups, self.depth());
         let size = outputs * depth;
-        if let Some((tiles, _)) = &self.winograd {
+        if let Some(tiles) = &self.winograd.weights {
             for group in 0..g.groups {
                 let (x, dy) = (self.images(x, group), self.gradients(dy, group));
                 let dw = &mut dw[group * size..][..size];

@@ -189,8 +189,7 @@ fn tiles_agree_with_the_definition() {
     ] {
         for isa in isas() {
             let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
-            let tiles = Tiles::suited(&g, plan.output()).expect("kernels of 2 to 5");
-            plan.winograd = Some(tiles.with_turned());
+            plan.winograd = Winograd::forced(&g, plan.output()).expect("kernels of 2 to 5");
             check_plan::<f32>(isa, &plan);
             check_plan::<f64>(isa, &plan);
         }

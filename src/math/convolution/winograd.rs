@@ -18,7 +18,7 @@ use std::ops::Range;
 
 /// Bytes of transformed tiles that are worked on together: they should stay in the second-level cache.
 const BLOCK: usize = 2 << 20;
-/// Tiles of a block at least and at most.
+/// Tiles of a block at least and at most, in whole panels of every instruction set.
 const TILES: Range<usize> = 64..512;
 /// The same for gradients of weights, where each block reads and writes all sums.
 const DEEP: Range<usize> = 128..512;
@@ -95,27 +95,41 @@ impl Tiles {
         })
     }
 
-    /// Whether this way saves time, with so many channels in and out.
-    pub(super) fn save_time(&self, channels: usize, outputs: usize) -> bool {
-        // Cycles of 16 lanes: measured for products, counted for transformations.
-        let (count, c, o) = (self.all() as f64, channels as f64, outputs as f64);
-        let pixels = (self.batch * self.output[0] * self.output[1]) as f64;
-        let direct = pixels * (self.size * self.size) as f64 * c * o / 28.0;
-        let products = POINTS as f64 * count * c * o / 28.0;
-        products + count * (c + o) * 14.0 + c * o * 25.0 < 0.8 * direct
+    /// Whether this way saves time against `products` multiply-adds, from and to so many channels.
+    pub(super) fn saves_time(&self, products: usize, from: usize, to: usize) -> bool {
+        // In vectors of 16: products at the rate that convolutions reach, transformations as their instructions count.
+        let (count, from, to) = (self.all() as f64, from as f64, to as f64);
+        let turns = count * (from + to) * 16.0 + from * to * 32.0;
+        POINTS as f64 * count * from * to / 28.0 + turns < 0.85 * products as f64 / 28.0
     }
 
-    /// These tiles and those of the gradient of the bottom: a convolution of the top's with turned filters.
-    pub(super) fn with_turned(self) -> (Tiles, Tiles) {
+    /// The tiles of the gradient of the bottom: a convolution of the top's with turned filters.
+    pub(super) fn turned(self) -> Tiles {
         let pad = self.pad.map(|p| self.size - 1 - p);
         let count = self.input.map(|n| n.div_ceil(self.step));
-        let turned = Tiles { input: self.output, output: self.input, pad, count, ..self };
-        (self, turned)
+        Tiles { input: self.output, output: self.input, pad, count, ..self }
     }
 
     /// Tiles of the batch.
     fn all(&self) -> usize {
         self.batch * self.count[0] * self.count[1]
+    }
+
+    /// Sample, row and column of each of some tiles.
+    fn each(&self, tiles: &Range<usize>) -> impl Iterator<Item = [usize; 3]> {
+        let [rows, columns] = self.count;
+        let [mut sample, mut row, mut column] = self.find(tiles.start);
+        tiles.clone().map(move |_| {
+            let here = [sample, row, column];
+            column += 1;
+            if column == columns {
+                (column, row) = (0, row + 1);
+            }
+            if row == rows {
+                (row, sample) = (0, sample + 1);
+            }
+            here
+        })
     }
 
     /// Sample, row and column of a tile.
@@ -124,16 +138,29 @@ impl Tiles {
         [row / self.count[0], row % self.count[0], column]
     }
 
-    /// Where the outputs of a tile go in a batch with samples of `image` elements.
-    fn place(&self, tile: usize, image: usize) -> Place {
-        let [sample, row, column] = self.find(tile);
-        let (y, x) = (row * self.step, column * self.step);
+    /// Where the outputs of some tiles go in a batch with samples of `image` elements.
+    fn places(&self, tiles: &Range<usize>, image: usize) -> [Place; TILES.end] {
+        let mut places = [Place { at: 0, rows: 0, columns: 0 }; TILES.end];
         let most = |n: usize| n.min(self.step) as u8;
-        Place {
-            at: sample * image + y * self.output[1] + x,
-            rows: most(self.output[0] - y),
-            columns: most(self.output[1] - x),
+        for (place, [sample, row, column]) in places.iter_mut().zip(self.each(tiles)) {
+            let (y, x) = (row * self.step, column * self.step);
+            *place = Place {
+                at: sample * image + y * self.output[1] + x,
+                rows: most(self.output[0] - y),
+                columns: most(self.output[1] - x),
+            };
         }
+        places
+    }
+
+    /// Offsets of the patches of some tiles in a band.
+    fn patches(&self, band: &Band, tiles: &Range<usize>) -> [usize; TILES.end] {
+        let mut patches = [0; TILES.end];
+        for (patch, [sample, row, column]) in patches.iter_mut().zip(self.each(tiles)) {
+            let y = (row - band.top) * self.step;
+            *patch = (sample - band.samples.start) * band.plane + y * band.line + column * self.step;
+        }
+        patches
     }
 
     /// The band of padded planes that patches of `side` × `side` numbers of some tiles need.
@@ -172,13 +199,6 @@ impl Tiles {
                 after.fill(T::zero());
             }
         }
-    }
-
-    /// Offset of a tile's patch in a band.
-    fn patch(&self, band: &Band, tile: usize) -> usize {
-        let [sample, row, column] = self.find(tile);
-        let y = (row - band.top) * self.step;
-        (sample - band.samples.start) * band.plane + y * band.line + column * self.step
     }
 
     /// `y = end(Σ filter * x)`: the forward pass, or the gradient of the bottom.
@@ -247,6 +267,7 @@ impl Tiles {
     ) {
         let split = Split::Columns { lanes: kernels.lanes() };
         let band = self.band(tiles, SIDE);
+        let patches = self.patches(&band, tiles);
         let size = band.samples.len() * band.plane;
         let grain = (GRAIN / (tiles.len() * 512)).max(1);
         for_each_index(channels.div_ceil(grain), 1, |task| {
@@ -254,14 +275,9 @@ impl Tiles {
                 for channel in task * grain..((task + 1) * grain).min(channels) {
                     self.copy(&band, x, channel, self.input, self.pad, copy);
                     for panel in split.panels(tiles.len()) {
-                        let mut lanes = [0; 64];
-                        let lanes = &mut lanes[..panel.len];
-                        for (i, lane) in lanes.iter_mut().enumerate() {
-                            *lane = self.patch(&band, tiles.start + panel.start + i);
-                        }
                         let spread = Spread {
                             data: copy.as_ptr(),
-                            lanes,
+                            lanes: &patches[panel.start..][..panel.len],
                             starts: &[0],
                             size: SIDE,
                             row: band.line,
@@ -295,31 +311,25 @@ impl Tiles {
         end: &Ending<T>,
     ) {
         let plane = self.output[0] * self.output[1];
+        let places = self.places(tiles, image);
         let grain = (GRAIN / (tiles.len() * 512)).max(1);
         for_each_index(channels.div_ceil(grain), 1, |task| {
-            let mut places = [Place { at: 0, rows: 0, columns: 0 }; 64];
-            for first in (0..tiles.len()).step_by(places.len()) {
-                let places = &mut places[..(tiles.len() - first).min(64)];
-                for (i, place) in places.iter_mut().enumerate() {
-                    *place = self.place(tiles.start + first + i, image);
-                }
-                for channel in task * grain..((task + 1) * grain).min(channels) {
-                    let gather = Gather {
-                        data: m[channel * width + first..].as_ptr(),
-                        step,
-                        size: self.step,
-                        places,
-                        out: y.at(channel * plane),
-                        row: self.output[1],
-                        scale: end.scale.map_or(T::one(), |s| s[channel]),
-                        bias: end.bias.map_or(T::zero(), |b| b[channel]),
-                        floor: end.floor,
-                        add: false,
-                    };
-                    // SAFETY: the 36 matrices, `step` apart, hold the row of this channel; places lie in the output,
-                    // whose length was checked, and no other task has this channel of these tiles.
-                    unsafe { kernels.gather(&gather) };
-                }
+            for channel in task * grain..((task + 1) * grain).min(channels) {
+                let gather = Gather {
+                    data: m[channel * width..].as_ptr(),
+                    step,
+                    size: self.step,
+                    places: &places[..tiles.len()],
+                    out: y.at(channel * plane),
+                    row: self.output[1],
+                    scale: end.scale.map_or(T::one(), |s| s[channel]),
+                    bias: end.bias.map_or(T::zero(), |b| b[channel]),
+                    floor: end.floor,
+                    add: false,
+                };
+                // SAFETY: the 36 matrices, `step` apart, hold the row of this channel; places lie in the output,
+                // whose length was checked, and no other task has this channel of these tiles.
+                unsafe { kernels.gather(&gather) };
             }
         });
     }
@@ -407,6 +417,7 @@ impl Tiles {
     ) {
         let (size, pad) = if side == SIDE { (self.input, self.pad) } else { (self.output, [0, 0]) };
         let band = self.band(tiles, side);
+        let patches = self.patches(&band, tiles);
         let one = band.samples.len() * band.plane;
         for_each_index(split.count(channels), 1, |panel| {
             let panel = split.panel(panel, channels);
@@ -417,29 +428,22 @@ impl Tiles {
                     lanes[i] = i * one;
                     self.copy(&band, images, panel.start + i, size, pad, copy);
                 }
-                let mut starts = [0; 64];
-                for first in (0..tiles.len()).step_by(starts.len()) {
-                    let starts = &mut starts[..(tiles.len() - first).min(64)];
-                    for (i, start) in starts.iter_mut().enumerate() {
-                        *start = self.patch(&band, tiles.start + first + i);
-                    }
-                    let lanes_of = kernels.lanes();
-                    let spread = Spread {
-                        data: copy.as_ptr(),
-                        lanes: &lanes[..panel.len],
-                        starts,
-                        size: side,
-                        row: band.line,
-                        turned: false,
-                        out: out.at(panel.start * tiles.len() + first * panel.width),
-                        blocks: &std::array::from_fn::<usize, 16, _>(|i| i * lanes_of),
-                        width: panel.width,
-                        step,
-                    };
-                    // SAFETY: patches lie in the bands of the panel's channels; each task writes its panel in each of
-                    // the 36 matrices, `step` apart, all of which `out` holds.
-                    unsafe { kernels.spread(&spread) };
-                }
+                let lanes_of = kernels.lanes();
+                let spread = Spread {
+                    data: copy.as_ptr(),
+                    lanes: &lanes[..panel.len],
+                    starts: &patches[..tiles.len()],
+                    size: side,
+                    row: band.line,
+                    turned: false,
+                    out: out.at(panel.start * tiles.len()),
+                    blocks: &std::array::from_fn::<usize, 16, _>(|i| i * lanes_of),
+                    width: panel.width,
+                    step,
+                };
+                // SAFETY: patches lie in the bands of the panel's channels; each task writes its panel in each of
+                // the 36 matrices, `step` apart, all of which `out` holds.
+                unsafe { kernels.spread(&spread) };
             });
         });
     }
