@@ -3,6 +3,7 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::strip::{Strip, walk};
 use super::{Copy, Fold, Turn};
 use crate::math::Real;
 use std::arch::x86_64::*;
@@ -37,6 +38,16 @@ impl Lanes<f32> for Avx2 {
     unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: as above; a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
@@ -104,6 +115,16 @@ impl Lanes<f64> for Avx2 {
     unsafe fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d {
         // SAFETY: as above.
         unsafe { _mm256_fmadd_pd(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f64) {
+        // SAFETY: as above; a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f64) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f64, n: usize) -> __m256d {
@@ -181,6 +202,15 @@ where
 }
 
 #[target_feature(enable = "avx2,fma")]
+unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `walk`; the features are enabled here.
+    unsafe { walk::<T, Avx2, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
 unsafe fn copy<T: Real>(c: &Copy<T>)
 where
     Avx2: Lanes<T>,
@@ -237,6 +267,24 @@ where
             tile::<T, 4, 1>,
             tile::<T, 5, 1>,
             tile::<T, 6, 1>,
+        ],
+        strips: &[
+            &[
+                strip::<T, 1, 1>,
+                strip::<T, 2, 1>,
+                strip::<T, 3, 1>,
+                strip::<T, 4, 1>,
+                strip::<T, 5, 1>,
+                strip::<T, 6, 1>,
+            ],
+            &[
+                strip::<T, 1, 2>,
+                strip::<T, 2, 2>,
+                strip::<T, 3, 2>,
+                strip::<T, 4, 2>,
+                strip::<T, 5, 2>,
+                strip::<T, 6, 2>,
+            ],
         ],
         copy: copy::<T>,
         turn: turn::<T>,

@@ -2,6 +2,7 @@
 
 use super::lanes::Lanes;
 use super::moves::{Copy, Fold, Turn};
+use super::strip;
 use crate::math::Real;
 
 /// Kernels of one number type on one instruction set.
@@ -12,6 +13,7 @@ pub struct Kernels<T: 'static> {
     pub(super) wide: &'static [unsafe fn(&Tile<T>)],
     /// `narrow[i]` computes tiles of `i + 1` rows and one vector.
     pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
+    pub(super) strips: strip::Table<T>,
     pub(super) copy: unsafe fn(&Copy<T>),
     pub(super) turn: unsafe fn(&Turn<T>),
     pub(super) fold: unsafe fn(&Fold<T>),

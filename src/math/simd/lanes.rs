@@ -23,6 +23,14 @@ pub(crate) trait Lanes<T: Real> {
     /// `a * b + c`, rounded once where the instruction set can.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
+    /// Brings the line at `p` near. Any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const T) {}
+
+    /// Brings the line at `p` into the second-level cache. Any address will do.
+    #[inline(always)]
+    unsafe fn prefetch_far(_: *const T) {}
+
     /// The first `n <= COUNT` lanes from memory, the others zero.
     #[inline(always)]
     unsafe fn load_first(p: *const T, n: usize) -> Self::V {

@@ -14,10 +14,12 @@ mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
+mod strip;
 
 pub use kernels::Kernels;
 pub(crate) use kernels::Tile;
 pub(crate) use moves::{Copy, Fold, Run, Turn};
+pub(crate) use strip::{Soon, Strip};
 
 use super::Real;
 
