@@ -230,12 +230,13 @@ impl Tiles {
                         let parts = (to * from * width * POINTS / GRAIN).clamp(1, to.div_ceil(64));
                         for_each_index(POINTS * parts, 1, |task| {
                             let (point, part) = (task / parts, task % parts);
-                            Points { kernels, m: to, n: width, k: from, c_step: width, beta: T::zero() }.multiply(
-                                &u[point * step_u..],
-                                &v[point * step_v..],
-                                m_out.part(point * step_m, to * width),
-                                (part, parts),
-                            );
+                            Points { kernels, m: to, n: width, k: from, c_step: width, beta: T::zero() }
+                                .multiply(
+                                    &u[point * step_u..],
+                                    &v[point * step_v..],
+                                    m_out.part(point * step_m, to * width),
+                                    (part, parts),
+                                );
                         });
                         let m = &*m;
                         self.gather_tiles(kernels, m, step_m, width, &tiles, y.image, &y_out, to, end);
@@ -357,18 +358,38 @@ impl Tiles {
                     let (u, v) = uv.split_at_mut(POINTS * step_u);
                     let rows = Split::Rows { most: kernels.rows() };
                     let columns = Split::Columns { lanes: kernels.lanes() };
-                    self.spread_channels(kernels, dy, outputs, &tiles, self.step, rows, &Shared::new(u), step_u);
-                    self.spread_channels(kernels, x, channels, &tiles, SIDE, columns, &Shared::new(v), step_v);
+                    self.spread_channels(
+                        kernels,
+                        dy,
+                        outputs,
+                        &tiles,
+                        self.step,
+                        rows,
+                        &Shared::new(u),
+                        step_u,
+                    );
+                    self.spread_channels(
+                        kernels,
+                        x,
+                        channels,
+                        &tiles,
+                        SIDE,
+                        columns,
+                        &Shared::new(v),
+                        step_v,
+                    );
                     let (u, v, m_out) = (&*u, &*v, Shared::new(m));
-                    let parts = (outputs * width * tiles.len() * POINTS / GRAIN).clamp(1, outputs.div_ceil(64));
+                    let parts =
+                        (outputs * width * tiles.len() * POINTS / GRAIN).clamp(1, outputs.div_ceil(64));
                     for_each_index(POINTS * parts, 1, |task| {
                         let (point, part) = (task / parts, task % parts);
-                        Points { kernels, m: outputs, n: width, k: tiles.len(), c_step: width, beta }.multiply(
-                            &u[point * step_u..],
-                            &v[point * step_v..],
-                            m_out.part(point * step_m, outputs * width),
-                            (part, parts),
-                        );
+                        Points { kernels, m: outputs, n: width, k: tiles.len(), c_step: width, beta }
+                            .multiply(
+                                &u[point * step_u..],
+                                &v[point * step_v..],
+                                m_out.part(point * step_m, outputs * width),
+                                (part, parts),
+                            );
                     });
                 });
             }

@@ -1,16 +1,21 @@
-//! Matrix products in the manner of BLIS: operands packed into panels, a tile of C in registers.
+//! Matrix products in the manner of BLIS: operands packed into panels, a tile of C in registers. Where a side is
+//! short, packing the other operands would cost as much as the product: they are read in place.
 
 pub(crate) mod pack;
 pub(crate) mod product;
 mod single;
+mod strips;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use super::Real;
 use super::simd::{self, Isa};
 use super::vector;
-use pack::Matrix;
 use product::{Output, Product};
+use strips::{Side, Strips};
+
+/// Longest short side of a product that is computed by [`Strips`].
+const SHORT: usize = 256;
 
 /// Whether an operand is used as it stands or transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,19 +84,28 @@ pub(crate) fn gemm_on<T: Real>(
         (_, 1, Transpose::Yes, _) => return single::columns(isa, alpha, a, b, beta, c),
         _ => {}
     }
-    let (lane_step, k_step) = if ta == Transpose::No { (k, 1) } else { (1, m) };
-    let left = Matrix { data: a, lane_step, k_step, scale: alpha };
-    let (lane_step, k_step) = if tb == Transpose::No { (1, n) } else { (k, 1) };
-    let right = Matrix { data: b, lane_step, k_step, scale: T::one() };
+    let left = if ta == Transpose::No { (k, 1) } else { (1, m) };
+    let left = Side { data: a, len: m, step: left.0, k_step: left.1 };
+    let right = if tb == Transpose::No { (1, n) } else { (k, 1) };
+    let right = Side { data: b, len: n, step: right.0, k_step: right.1 };
+    let kernels = simd::kernels(isa);
+    if m.min(n) >= 4 && m.min(n).min(k) <= SHORT {
+        let straight = Strips { kernels, k, s: left, v: right, alpha, beta, turned: false, c_step: n };
+        let turned = Strips { s: right, v: left, turned: true, ..straight };
+        let strips = if turned.cost() < straight.cost() { turned } else { straight };
+        if !strips.is_far() {
+            return strips.run(c);
+        }
+    }
     let product = Product {
-        kernels: simd::kernels(isa),
+        kernels,
         m,
         n,
         k,
         k_unit: 1,
         k_image: k,
-        a: &left,
-        b: &right,
+        a: &left.matrix(alpha),
+        b: &right.matrix(T::one()),
         beta,
         bias: None,
     };

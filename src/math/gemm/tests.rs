@@ -101,10 +101,27 @@ fn every_kernel_agrees_with_the_definition() {
 }
 
 #[test]
+fn short_sides_are_read_in_place() {
+    for isa in isas() {
+        // Few rows and blocks of k; lanes of one, two and three vectors; parts of vectors at both ends.
+        for (m, n, k) in
+            [(64, 150, 200), (2, 300, 70), (20, 16, 129), (300, 40, 20), (33, 47, 100), (90, 300, 300)]
+        {
+            check::<f32>(isa, m, n, k);
+            check::<f64>(isa, m, n, k);
+        }
+    }
+    // More vectors than are packed at once, and a right-hand side too long to be read in place.
+    check::<f32>(Isa::detect(), 40, 30, 9000);
+    check::<f32>(Isa::detect(), 10, 8200, 300);
+}
+
+#[test]
 fn long_sides_are_cut_into_blocks() {
     check::<f32>(Isa::detect(), 2100, 40, 30);
     check::<f32>(Isa::detect(), 20, 3000, 30);
-    check::<f32>(Isa::detect(), 10, 40, 9000);
+    check::<f32>(Isa::detect(), 300, 280, 900);
+    check::<f64>(Isa::detect(), 260, 300, 600);
     check::<f64>(Isa::detect(), 2050, 20, 600);
 }
 
@@ -120,11 +137,13 @@ pub(crate) fn assert_same_for_any_pool<R: PartialEq + std::fmt::Debug + Send>(f:
 
 #[test]
 fn bits_do_not_depend_on_threads() {
-    for (m, n, k) in [(64, 500, 800), (500, 800, 64), (300, 700, 900)] {
+    for (m, n, k) in [(64, 500, 800), (500, 800, 64), (300, 700, 900), (10, 4000, 300)] {
         let (a, b) = (noise::<f32>(m * k, 1), noise::<f32>(k * n, 2));
         assert_same_for_any_pool(|| {
             let mut c = vec![0.0f32; m * n];
             gemm(No, Yes, m, n, k, 1.0, &a, &b, 0.0, &mut c);
+            gemm(No, No, m, n, k, 1.0, &a, &b, 1.0, &mut c);
+            gemm(Yes, No, m, n, k, 1.0, &a, &b, 1.0, &mut c);
             c
         });
     }

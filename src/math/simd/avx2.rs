@@ -3,6 +3,7 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{Copy, Fold, Gather, Spread, Turn};
 use crate::math::Real;
@@ -43,6 +44,16 @@ impl Lanes<f32> for Avx2 {
     unsafe fn max(a: __m256, b: __m256) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: as above; a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
@@ -142,6 +153,16 @@ impl Lanes<f64> for Avx2 {
         unsafe { _mm256_max_pd(a, b) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const f64) {
+        // SAFETY: as above; a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f64) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn load_first(p: *const f64, n: usize) -> __m256d {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm256_maskload_pd(p, first_64(n)) }
@@ -214,6 +235,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `micro`; the features are enabled here.
     unsafe { micro::<T, Avx2, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `walk`; the features are enabled here.
+    unsafe { walk::<T, Avx2, MR, NV>(t) }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -291,6 +321,24 @@ where
             tile::<T, 4, 1>,
             tile::<T, 5, 1>,
             tile::<T, 6, 1>,
+        ],
+        strips: &[
+            &[
+                strip::<T, 1, 1>,
+                strip::<T, 2, 1>,
+                strip::<T, 3, 1>,
+                strip::<T, 4, 1>,
+                strip::<T, 5, 1>,
+                strip::<T, 6, 1>,
+            ],
+            &[
+                strip::<T, 1, 2>,
+                strip::<T, 2, 2>,
+                strip::<T, 3, 2>,
+                strip::<T, 4, 2>,
+                strip::<T, 5, 2>,
+                strip::<T, 6, 2>,
+            ],
         ],
         copy: copy::<T>,
         turn: turn::<T>,

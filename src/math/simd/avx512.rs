@@ -3,6 +3,7 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{Copy, Fold, Gather, Spread, Turn};
 use crate::math::Real;
@@ -43,6 +44,16 @@ impl Lanes<f32> for Avx512 {
     unsafe fn max(a: __m512, b: __m512) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: as above; a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m512 {
@@ -146,6 +157,16 @@ impl Lanes<f64> for Avx512 {
         unsafe { _mm512_max_pd(a, b) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const f64) {
+        // SAFETY: as above; a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f64) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn load_first(p: *const f64, n: usize) -> __m512d {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm512_maskz_loadu_pd(((1u16 << n) - 1) as __mmask8, p) }
@@ -186,6 +207,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `micro`; the features are enabled here.
     unsafe { micro::<T, Avx512, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `walk`; the features are enabled here.
+    unsafe { walk::<T, Avx512, MR, NV>(t) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -279,6 +309,38 @@ where
             tile::<T, 12, 1>,
             tile::<T, 13, 1>,
             tile::<T, 14, 1>,
+        ],
+        strips: &[
+            &[
+                strip::<T, 1, 1>,
+                strip::<T, 2, 1>,
+                strip::<T, 3, 1>,
+                strip::<T, 4, 1>,
+                strip::<T, 5, 1>,
+                strip::<T, 6, 1>,
+                strip::<T, 7, 1>,
+                strip::<T, 8, 1>,
+            ],
+            &[
+                strip::<T, 1, 2>,
+                strip::<T, 2, 2>,
+                strip::<T, 3, 2>,
+                strip::<T, 4, 2>,
+                strip::<T, 5, 2>,
+                strip::<T, 6, 2>,
+                strip::<T, 7, 2>,
+                strip::<T, 8, 2>,
+            ],
+            &[
+                strip::<T, 1, 3>,
+                strip::<T, 2, 3>,
+                strip::<T, 3, 3>,
+                strip::<T, 4, 3>,
+                strip::<T, 5, 3>,
+                strip::<T, 6, 3>,
+                strip::<T, 7, 3>,
+                strip::<T, 8, 3>,
+            ],
         ],
         copy: copy::<T>,
         turn: turn::<T>,

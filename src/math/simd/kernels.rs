@@ -2,6 +2,7 @@
 
 use super::lanes::Lanes;
 use super::moves::{Copy, Fold, Turn};
+use super::strip;
 use super::winograd::{Gather, Spread};
 use crate::math::Real;
 
@@ -13,6 +14,7 @@ pub struct Kernels<T: 'static> {
     pub(super) wide: &'static [unsafe fn(&Tile<T>)],
     /// `narrow[i]` computes tiles of `i + 1` rows and one vector.
     pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
+    pub(super) strips: strip::Table<T>,
     pub(super) copy: unsafe fn(&Copy<T>),
     pub(super) turn: unsafe fn(&Turn<T>),
     pub(super) fold: unsafe fn(&Fold<T>),

@@ -25,6 +25,14 @@ pub(crate) trait Lanes<T: Real> {
     /// The greater of each pair; `b` where either is not a number.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
 
+    /// Brings the line at `p` near. Any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const T) {}
+
+    /// Brings the line at `p` into the second-level cache. Any address will do.
+    #[inline(always)]
+    unsafe fn prefetch_far(_: *const T) {}
+
     /// The first `n <= COUNT` lanes from memory, the others zero.
     #[inline(always)]
     unsafe fn load_first(p: *const T, n: usize) -> Self::V {

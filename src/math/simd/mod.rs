@@ -14,11 +14,13 @@ mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
+mod strip;
 mod winograd;
 
 pub use kernels::Kernels;
 pub(crate) use kernels::Tile;
 pub(crate) use moves::{Copy, Fold, Run, Turn};
+pub(crate) use strip::{Soon, Strip};
 pub(crate) use winograd::{Gather, POINTS, Place, SIDE, Spread};
 
 use super::Real;

@@ -3,6 +3,7 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{Copy, Fold, Gather, Spread, Turn};
 use crate::math::Real;
@@ -92,6 +93,15 @@ where
 }
 
 #[target_feature(enable = "neon")]
+unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `walk`; the features are enabled here.
+    unsafe { walk::<T, Neon, MR, NV>(t) }
+}
+
+#[target_feature(enable = "neon")]
 unsafe fn copy<T: Real>(c: &Copy<T>)
 where
     Neon: Lanes<T>,
@@ -163,6 +173,28 @@ where
             tile::<T, 6, 1>,
             tile::<T, 7, 1>,
             tile::<T, 8, 1>,
+        ],
+        strips: &[
+            &[
+                strip::<T, 1, 1>,
+                strip::<T, 2, 1>,
+                strip::<T, 3, 1>,
+                strip::<T, 4, 1>,
+                strip::<T, 5, 1>,
+                strip::<T, 6, 1>,
+                strip::<T, 7, 1>,
+                strip::<T, 8, 1>,
+            ],
+            &[
+                strip::<T, 1, 2>,
+                strip::<T, 2, 2>,
+                strip::<T, 3, 2>,
+                strip::<T, 4, 2>,
+                strip::<T, 5, 2>,
+                strip::<T, 6, 2>,
+                strip::<T, 7, 2>,
+                strip::<T, 8, 2>,
+            ],
         ],
         copy: copy::<T>,
         turn: turn::<T>,

@@ -3,6 +3,7 @@
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{Copy, Fold, Gather, Spread, Turn};
 use crate::math::Real;
@@ -47,6 +48,11 @@ unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>) {
     unsafe { micro::<T, Plain, MR, NV>(t) }
 }
 
+unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
+    // SAFETY: the caller keeps the contract of `walk`; plain code runs everywhere.
+    unsafe { walk::<T, Plain, MR, NV>(t) }
+}
+
 unsafe fn copy<T: Real>(c: &Copy<T>) {
     // SAFETY: the caller keeps the contract of `copy_rows`; plain code runs everywhere.
     unsafe { copy_rows::<T, Plain>(c) }
@@ -79,6 +85,10 @@ impl<T: Real> Table<T> {
         lanes: 4,
         wide: &[tile::<T, 1, 2>, tile::<T, 2, 2>, tile::<T, 3, 2>, tile::<T, 4, 2>],
         narrow: &[tile::<T, 1, 1>, tile::<T, 2, 1>, tile::<T, 3, 1>, tile::<T, 4, 1>],
+        strips: &[
+            &[strip::<T, 1, 1>, strip::<T, 2, 1>, strip::<T, 3, 1>, strip::<T, 4, 1>],
+            &[strip::<T, 1, 2>, strip::<T, 2, 2>, strip::<T, 3, 2>, strip::<T, 4, 2>],
+        ],
         copy: copy::<T>,
         turn: turn::<T>,
         fold: fold::<T>,

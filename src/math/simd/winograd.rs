@@ -222,8 +222,7 @@ unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &Spread<T>) {
                     for (v, half) in column.iter_mut().zip(&half).take(N) {
                         *v = half[j];
                     }
-                    let column =
-                        if N == SIDE { image::<T, S>(&column) } else { filter::<T, S, N>(&column) };
+                    let column = if N == SIDE { image::<T, S>(&column) } else { filter::<T, S, N>(&column) };
                     for (i, &v) in column.iter().enumerate() {
                         let to = out.wrapping_add((i * SIDE + j) * s.step);
                         if lanes.len() == S::COUNT {
@@ -297,9 +296,9 @@ unsafe fn gather_size<T: Real, S: Lanes<T>, const N: usize>(g: &Gather<T>) {
                 let to = g.out.wrapping_add(place.at);
                 if !g.add && place.rows as usize == N && place.columns as usize == N {
                     for i in 0..N {
-                        to.wrapping_add(i * g.row).cast::<[T; N]>().write_unaligned(
-                            numbers.as_ptr().add(i * N).cast::<[T; N]>().read(),
-                        );
+                        to.wrapping_add(i * g.row)
+                            .cast::<[T; N]>()
+                            .write_unaligned(numbers.as_ptr().add(i * N).cast::<[T; N]>().read());
                     }
                     continue;
                 }

@@ -1,0 +1,194 @@
+//! Tiles of a matrix product whose operands are read where they lie.
+
+use super::kernels::Kernels;
+use super::lanes::Lanes;
+use crate::math::Real;
+use std::hint::black_box;
+use std::mem::MaybeUninit;
+
+/// Most numbers in a row of a tile: three vectors of 16.
+const WIDEST: usize = 48;
+
+/// A tile of `C = alpha·A·B + beta·C`, where A may lie in any order and rows of B hold whole vectors.
+pub(crate) struct Strip<T> {
+    /// Length of the sums.
+    pub k: usize,
+    /// Element (i, l) of A is at `i·a_row + l·a_k`.
+    pub a: *const T,
+    /// See `a`.
+    pub a_row: usize,
+    /// See `a`.
+    pub a_k: usize,
+    /// `k` groups of one to three whole vectors, `b_step` numbers apart.
+    pub b: *const T,
+    /// See `b`.
+    pub b_step: usize,
+    /// What to bring into the second-level cache meanwhile.
+    pub soon: Soon<T>,
+    /// Element (i, j) of C is at `i·c_step + j`; if `turned` at `j·c_step + i`.
+    pub c: *mut T,
+    /// See `c`.
+    pub c_step: usize,
+    /// See `c`.
+    pub turned: bool,
+    /// Columns of C to write; the vectors of B may be longer.
+    pub columns: usize,
+    /// Factor of the product.
+    pub alpha: T,
+    /// Factor of the old C; 0 ignores what is there, NaN too.
+    pub beta: T,
+}
+
+/// Memory that will be used soon: eight rows side by side, `row` numbers apart; of one row after the other, the line
+/// that is `step` numbers further for each of the `k` steps.
+#[derive(Clone, Copy)]
+pub(crate) struct Soon<T> {
+    /// Never read, so it may be any address.
+    pub start: *const T,
+    /// See above.
+    pub row: usize,
+    /// See above.
+    pub step: usize,
+}
+
+/// `[v - 1][i]` computes tiles of `i + 1` rows and `v` vectors.
+pub(super) type Table<T> = &'static [&'static [unsafe fn(&Strip<T>)]];
+
+impl<T: Real> Kernels<T> {
+    /// Most rows of a strip.
+    pub(crate) fn strip_rows(&self) -> usize {
+        self.strips[0].len()
+    }
+
+    /// Most vectors in a row of a strip.
+    pub(crate) fn strip_vectors(&self) -> usize {
+        self.strips.len()
+    }
+
+    /// Computes a strip of `rows` rows whose rows of B hold `vectors` vectors.
+    ///
+    /// # Safety
+    /// The pointers of `strip` are good for what it describes, and nobody else writes or reads its part of C.
+    pub(crate) unsafe fn strip(&self, rows: usize, vectors: usize, strip: &Strip<T>) {
+        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
+        unsafe { self.strips[vectors - 1][rows - 1](strip) }
+    }
+}
+
+/// Body of the strip kernels: `MR` rows and `NV` vectors in registers.
+///
+/// # Safety
+/// As [`Kernels::strip`], and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn walk<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(t: &Strip<T>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if !t.turned {
+            // C is here by the time the sums are done.
+            for i in 0..MR {
+                for j in 0..NV {
+                    S::prefetch(t.c.wrapping_add(i * t.c_step + j * S::COUNT));
+                }
+            }
+        }
+        let mut sums = [[S::splat(T::zero()); NV]; MR];
+        // Through a black box, or the compiler would find each row from the one before: a chain longer than the
+        // arithmetic of a step.
+        let rows: [*const T; MR] = black_box(std::array::from_fn(|i| t.a.wrapping_add(i * t.a_row)));
+        let (mut at, mut b) = (0, t.b);
+        for l in 0..t.k {
+            S::prefetch_far(t.soon.start.wrapping_add((l & 7) * t.soon.row + l * t.soon.step));
+            let mut right = [S::splat(T::zero()); NV];
+            for (j, v) in right.iter_mut().enumerate() {
+                *v = S::load(b.add(j * S::COUNT));
+            }
+            for (row, sums) in rows.iter().zip(&mut sums) {
+                let left = S::splat(*row.add(at));
+                for (sum, &v) in sums.iter_mut().zip(&right) {
+                    *sum = S::mul_add(left, v, *sum);
+                }
+            }
+            at += t.a_k;
+            b = b.wrapping_add(t.b_step);
+        }
+        if t.alpha != T::one() {
+            let (alpha, zero) = (S::splat(t.alpha), S::splat(T::zero()));
+            for row in &mut sums {
+                for sum in row {
+                    *sum = S::mul_add(alpha, *sum, zero);
+                }
+            }
+        }
+        if t.turned { turned::<T, S, MR, NV>(t, &sums) } else { straight::<T, S, MR, NV>(t, &sums) }
+    }
+}
+
+/// `sum + beta·C` for the first `n` numbers at `c`.
+#[inline(always)]
+unsafe fn write<T: Real, S: Lanes<T>>(c: *mut T, n: usize, beta: T, sum: S::V) {
+    // SAFETY: `n` numbers are good at `c`.
+    unsafe {
+        if n == S::COUNT {
+            let sum = if beta == T::zero() { sum } else { S::mul_add(S::splat(beta), S::load(c), sum) };
+            S::store(c, sum);
+        } else {
+            let sum =
+                if beta == T::zero() { sum } else { S::mul_add(S::splat(beta), S::load_first(c, n), sum) };
+            S::store_first(c, sum, n);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn straight<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(
+    t: &Strip<T>,
+    sums: &[[S::V; NV]; MR],
+) {
+    for (i, row) in sums.iter().enumerate() {
+        for (j, &sum) in row.iter().enumerate() {
+            let n = t.columns.saturating_sub(j * S::COUNT).min(S::COUNT);
+            if n > 0 {
+                // SAFETY: the caller's C has these columns.
+                unsafe { write::<T, S>(t.c.add(i * t.c_step + j * S::COUNT), n, t.beta, sum) }
+            }
+        }
+    }
+}
+
+/// Writes the tile transposed: through memory, from which it is read in the other direction.
+#[inline(always)]
+unsafe fn turned<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(
+    t: &Strip<T>,
+    sums: &[[S::V; NV]; MR],
+) {
+    let mut aside = MaybeUninit::<[[T; WIDEST]; MR]>::uninit();
+    let aside = aside.as_mut_ptr().cast::<T>();
+    // SAFETY: a row of `aside` holds NV vectors, all of which are written before they are read; rows past the last
+    // one repeat it; C has what is written.
+    unsafe {
+        for (i, row) in sums.iter().enumerate() {
+            for (j, &sum) in row.iter().enumerate() {
+                S::store(aside.add(i * WIDEST + j * S::COUNT), sum);
+            }
+        }
+        for first in (0..MR).step_by(S::COUNT) {
+            let n = (MR - first).min(S::COUNT);
+            let mut rows = [aside.cast_const(); 16];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = aside.add((first + i.min(n - 1)) * WIDEST);
+            }
+            for at in (0..t.columns).step_by(S::TURN) {
+                S::turn(
+                    &rows,
+                    at,
+                    #[inline(always)]
+                    |i, column| {
+                        if at + i < t.columns {
+                            write::<T, S>(t.c.add((at + i) * t.c_step + first), n, t.beta, column);
+                        }
+                    },
+                );
+            }
+        }
+    }
+}
