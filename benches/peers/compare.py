@@ -20,6 +20,7 @@ With the defaults it takes about ten minutes on two cores. CORTADO names another
 import argparse
 import datetime
 import json
+import os
 import platform
 import re
 import sys
@@ -70,6 +71,10 @@ def run(args):
     """All figures, as --json writes them."""
     result = {"date": datetime.date.today().isoformat(), "processor": processor(), "versions": versions(),
               "rounds": args.rounds}
+    if os.getloadavg()[0] > 0.5:
+        result["load"] = round(os.getloadavg()[0], 1)
+        print(f"other work is running here (load {result['load']}): figures of several threads will mislead, most of "
+              "all those of programs whose threads wait for each other", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         has_schema = installed("grpc_tools", "google.protobuf")
         if has_schema:
@@ -91,7 +96,8 @@ def run(args):
 def report(result):
     """The tables."""
     peers = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    parts = [f"{result['date']}, {result['processor']}; {peers}; {result['rounds']} rounds."]
+    parts = [f"{result['date']}, {result['processor']}; {peers}; {result['rounds']} rounds" +
+             (f"; load {result['load']} at the start." if "load" in result else ".")]
     if result.get("training"):
         rates = ", ".join(f"{name} {gflops:.0f}" for name, gflops in result["rates"].items())
         parts.append("## Training\n\nForward and backward, milliseconds per iteration; in brackets how many times as long as "

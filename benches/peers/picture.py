@@ -84,6 +84,8 @@ def picture(result):
         height = max(height, tall)
     head = "Speed on a CPU; the fastest peer is 1×"
     note = f"{result['processor']}, {result['date']}"
+    if "load" in result:
+        note = f"measured beside other work (load {result['load']}), to be replaced; {note}"
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" font-family="sans-serif" font-size="11.5">',
         f"<style>{STYLE}</style>", '<rect width="100%" height="100%" class="page"/>',

@@ -16,7 +16,9 @@ def values(kind, index, shape, random):
     elif kind == "Scale":
         drawn = random.uniform(0.4, 0.8, shape)
     else:
-        drawn = random.standard_normal(shape, dtype=np.float32) * math.sqrt(2 / math.prod(shape[1:]))
+        # Inner products give less, or a softmax at the end would be all ones and zeros and hide every difference.
+        gain = 0.3 if kind == "InnerProduct" else 2
+        drawn = random.standard_normal(shape, dtype=np.float32) * math.sqrt(gain / math.prod(shape[1:]))
     return np.ascontiguousarray(drawn, dtype=np.float32)
 
 
