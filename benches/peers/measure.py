@@ -77,7 +77,7 @@ def training(nets, threads, rounds, seconds, schema, ceiling):
                         figures[peer].append(server.ms(t, iterations))
                 flops = first["flops_forward"] + first["flops_backward"]
                 records.append(record(figures, net=name, threads=t, iterations=iterations, flops=flops))
-                say(f"{name}, {t} threads: {figures_text(records[-1])}")
+                say(f"{name}, threads: {t}: {figures_text(records[-1])}")
         finally:
             for server in servers.values():
                 server.__exit__()
@@ -174,7 +174,7 @@ def inference(nets, threads, rounds, seconds, schema, folder):
                             figures[peer].append(server.ms(t, iterations))
                     records.append(record(figures, net=name, batch=batch, threads=t, iterations=iterations,
                                           differences=differences))
-                    say(f"{name}, batch {batch}, {t} threads: {figures_text(records[-1])}")
+                    say(f"{name}, batch {batch}, threads: {t}: {figures_text(records[-1])}")
             finally:
                 for server in servers.values():
                     server.__exit__()

@@ -33,7 +33,7 @@ def panel(x, width, title, records, label_width):
     bars = list(groups(records))
     programs = list(dict.fromkeys(p for r in records for p in r["ms"]))
     each = len(programs) * BAR + GAP
-    left, right = x + label_width, x + width - 62
+    left, right = x + label_width, x + width - 84
     most = max(1.0, *(speed for _, of in bars for _, speed, _ in of))
     at = lambda speed: left + (right - left) * speed / most
     bottom = TOP + len(bars) * each - GAP / 2
@@ -42,14 +42,14 @@ def panel(x, width, title, records, label_width):
     for i, program in enumerate(programs):
         out.append(f'<rect x="{legend}" y="56" width="9" height="9" rx="2" class="b{i}"/>')
         out.append(f'<text x="{legend + 13}" y="64.5" class="soft">{escape(program)}</text>')
-        legend += 13 + 6.2 * len(program) + 14
+        legend += 13 + 6.8 * len(program) + 16
     step = next(s for s in (0.25, 0.5, 1, 2, 5, 10) if most / s <= 6 or s == 10)
     tick = 0.0
     while tick <= most + 1e-9:
-        kind = "one" if abs(tick - 1) < 1e-9 else "grid"
-        out.append(f'<path d="M{at(tick):.1f} {TOP}V{bottom:.1f}" class="{kind}"/>')
+        out.append(f'<path d="M{at(tick):.1f} {TOP}V{bottom:.1f}" class="grid"/>')
         out.append(f'<text x="{at(tick):.1f}" y="{bottom + 13:.1f}" text-anchor="middle" class="soft">{tick:g}×</text>')
         tick += step
+    out.append(f'<path d="M{at(1):.1f} {TOP}V{bottom:.1f}" class="one"/>')
     for g, (label, of) in enumerate(bars):
         y = TOP + g * each + GAP / 2
         middle = y + len(programs) * BAR / 2 + 4
@@ -60,7 +60,7 @@ def panel(x, width, title, records, label_width):
             title = f"<title>{escape(f'{label}: {program}, {milliseconds(ms)}, {speed:.2f}×')}</title>"
             out.append(f'<rect x="{left}" y="{top:.1f}" width="{at(speed) - left:.1f}" height="{BAR - 1.5}" rx="1.5" '
                        f'class="b{i}">{title}</rect>')
-            text, kind = (f"{speed:.2f}×  {milliseconds(ms)}", "ours") if i == 0 else (milliseconds(ms), "soft")
+            text, kind = (f"{speed:.2f}× · {milliseconds(ms)}", "ours") if i == 0 else (milliseconds(ms), "soft")
             out.append(f'<text x="{at(speed) + 4:.1f}" y="{top + 8.5:.1f}" font-size="9.5" class="{kind}">{text}</text>')
     return out, bottom + BOTTOM
 
@@ -74,7 +74,7 @@ def picture(result):
         threads = max((r["threads"] for r in records), default=0)
         records = [r for r in records if r["threads"] == threads]
         if records:
-            panels.append((f"{title}, {threads} threads", records, label_width))
+            panels.append((f"{title}, {threads} thread{'s' if threads > 1 else ''}", records, label_width))
     width, space = 920, 24
     each = (width - 32 - space * (len(panels) - 1)) / max(len(panels), 1)
     body, height = [], 120.0
