@@ -43,7 +43,6 @@ const THREADS: Flag = flag("threads", "N", "threads that compute; one for each c
 const GPU: Flag = flag("gpu", "ID", "device to run on (this version has no CUDA backend yet)");
 const LEVEL: Flag = flag("level", "N", "level of the net's state, for include and exclude rules");
 const STAGE: Flag = flag("stage", "A,B", "stages of the net's state, for include and exclude rules");
-const PHASE: Flag = flag("phase", "PHASE", "TRAIN or TEST");
 const WEIGHTS: Flag =
     flag("weights", "A,B", "weights to start from (.caffemodel), several with commas between");
 const MODEL: Flag = required("model", "NET", "the net (prototxt)");
@@ -107,7 +106,14 @@ pub const COMMANDS: &[Command] = &[
             MODEL,
             WEIGHTS,
             ITERATIONS,
-            PHASE,
+            flag("phase", "PHASE", "TRAIN, or TEST: forward alone [default: TRAIN]"),
+            flag("batch", "N", "samples of the inputs (Input, DummyData, Data) instead of those of the net"),
+            flag(
+                "ceiling",
+                "WHEN",
+                "auto or off: measure what the processor can do, for shares of it: the fused multiply-adds of the \
+                 engine's matrix kernel on data in the first-level cache of one core, times the threads [default: auto]",
+            ),
             flag("json", "", "print one JSON object to standard output"),
             LEVEL,
             STAGE,
@@ -116,7 +122,7 @@ pub const COMMANDS: &[Command] = &[
         ],
         examples: &[
             "cortado time -model nets/alexnet/deploy.prototxt -iterations 10",
-            "cortado time -model net.prototxt -phase TEST --threads 1 --json",
+            "cortado time -model net.prototxt -phase TEST -batch 1 --threads 1 --json",
         ],
         run: time::run,
     },

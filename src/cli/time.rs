@@ -4,8 +4,10 @@ use super::log::{From, Log};
 use super::{Matches, number::general, say};
 use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
+use crate::math;
 use crate::proto::caffe::Phase;
 use crate::tools::{open, time as tool};
+use serde_json::{Value, json};
 use std::process::ExitCode;
 
 pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
@@ -20,18 +22,29 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
                 Error::new(Kind::Usage, "no iterations to measure").expected("--iterations 1 or more")
             );
         }
-        let file = matches.net("model", matches.phase(Phase::Train)?)?;
+        let phase = matches.phase(Phase::Train)?;
+        let with_ceiling = matches.choice("ceiling", &[("auto", true), ("off", false)], true)?;
+        let mut file = matches.net("model", phase)?;
+        if matches.text("batch")?.is_some() {
+            file.set_batch(matches.number("batch", 0)?)?;
+        }
+        // A net that is deployed runs forward alone.
+        let backward = phase == Phase::Train || file.param.force_backward();
         let mut weights = Weights::new();
         let mut net = file.build::<f32>(1, &mut weights)?;
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         tool::prepare(&mut net, &mut weights);
         info(&format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }));
+        // Measured before and after: other programs leave now more and now less of the processor.
+        let ceiling = || with_ceiling.then(|| math::ceiling::<f32>() * threads as f64 / 1e9);
+        let before = ceiling();
         info("*** Benchmark begins ***");
         info(&format!("Testing for {iterations} iterations."));
         let mut each = |i: usize, ms: f64| {
             info(&format!("Iteration: {} forward-backward time: {} ms.", i + 1, general(ms)));
         };
-        let timing = tool::time(&mut net, &mut weights, iterations, &mut each).map_err(|e| file.locate(e))?;
+        let timing = tool::time(&mut net, &mut weights, iterations, backward, &mut each)
+            .map_err(|e| file.locate(e))?;
         info("Average time per layer: ");
         for layer in &timing.layers {
             info(&format!("{:>10}\tforward: {} ms.", layer.name, general(layer.forward_ms)));
@@ -43,22 +56,53 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         info(&format!("Average Forward-Backward: {} ms.", general(both)));
         info(&format!("Total Time: {} ms.", general(timing.total_ms)));
         info("*** Benchmark ends ***");
+        let ceiling = before.into_iter().chain(ceiling()).reduce(f64::max);
+        timing.lines(ceiling).iter().for_each(|line| log.line(line));
+        if let Some(ceiling) = ceiling {
+            log.line(&format!("ceiling: {ceiling:.1} GFLOP/s, {threads} x the kernel's rate on one core"));
+        }
         if matches.is_set("json") {
-            let layer = |l: &tool::LayerTime| {
-                serde_json::json!({
-                    "name": l.name, "type": l.kind, "forward_ms": l.forward_ms, "backward_ms": l.backward_ms,
-                })
-            };
-            let json = serde_json::json!({
-                "forward_ms": timing.forward_ms,
-                "backward_ms": timing.backward_ms,
-                "forward_backward_ms": timing.forward_backward_ms,
-                "iterations": timing.iterations,
-                "threads": threads,
-                "layers": timing.layers.iter().map(layer).collect::<Vec<_>>(),
-            });
-            say(&json.to_string());
+            say(&json(&timing, threads, ceiling).to_string());
         }
         Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The figures as one JSON object; what is no figure is `null`.
+fn json(timing: &tool::Timing, threads: usize, ceiling: Option<f64>) -> Value {
+    let layer = |l: &tool::LayerTime| {
+        let [forward, backward] = l.rates();
+        json!({
+            "name": l.name,
+            "type": l.kind,
+            "forward_ms": l.forward_ms,
+            "backward_ms": l.backward_ms,
+            "flops_forward": l.flops_forward,
+            "flops_backward": l.flops_backward,
+            "gflops_forward": forward.gflops(),
+            "gflops_backward": backward.gflops(),
+            "share_forward": forward.share(ceiling),
+            "share_backward": backward.share(ceiling),
+        })
+    };
+    let [forward, backward, both] = timing.rates();
+    json!({
+        "forward_ms": timing.forward_ms,
+        "backward_ms": timing.backward_ms,
+        "forward_backward_ms": timing.forward_backward_ms,
+        "forward_without_data_ms": timing.forward_without_data_ms,
+        "forward_backward_without_data_ms": timing.forward_backward_without_data_ms,
+        "flops_forward": forward.flops,
+        "flops_backward": backward.flops,
+        "gflops_forward": forward.gflops(),
+        "gflops_backward": backward.gflops(),
+        "gflops_forward_backward": both.gflops(),
+        "share_forward": forward.share(ceiling),
+        "share_backward": backward.share(ceiling),
+        "share_forward_backward": both.share(ceiling),
+        "ceiling_gflops": ceiling,
+        "iterations": timing.iterations,
+        "threads": threads,
+        "layers": timing.layers.iter().map(layer).collect::<Vec<_>>(),
     })
 }

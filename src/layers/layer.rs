@@ -103,6 +103,12 @@ pub trait Layer<T: Real>: Send {
     /// Overwrites the bottom diffs that `propagate` asks for, adds to the diffs of the parameters that are learned.
     fn backward(&mut self, cx: &Context<T>, io: Backward<T>) -> Result<()>;
 
+    /// Multiply-adds of a forward pass over one bottom by the direct method, where they are what the layer's time goes
+    /// into; 0 for all others. Each gradient, with respect to parameters and to the bottom, takes as many again.
+    fn multiply_adds(&self) -> u64 {
+        0
+    }
+
     /// Whether it has code for a device; one that has none runs on the host.
     fn on_device(&self) -> bool {
         false

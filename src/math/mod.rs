@@ -2,6 +2,7 @@
 //!
 //! Everything here runs in whatever rayon pool is current and gives the same bits for any number of threads.
 
+mod ceiling;
 mod convolution;
 pub mod filler;
 mod gemm;
@@ -14,6 +15,7 @@ mod simd;
 pub mod softmax;
 pub mod vector;
 
+pub use ceiling::ceiling;
 pub use convolution::{Convolution, Geometry};
 pub use filler::fill;
 pub use gemm::{Transpose, gemm};

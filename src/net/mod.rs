@@ -2,6 +2,7 @@
 
 mod build;
 mod filter;
+mod flops;
 mod in_place;
 mod insert_splits;
 mod liveness;

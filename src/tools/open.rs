@@ -1,7 +1,7 @@
 //! Nets from files, in the state they are to be built in.
 
 use crate::blob::Weights;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::net::{LoadReport, Net, load_weights};
 use crate::proto::caffe::{NetParameter, NetState, Phase};
@@ -28,6 +28,34 @@ impl NetFile {
         let mut param = parsed.message;
         param.state = Some(NetState { phase: Some(phase as i32), level: Some(level), stage: stage.to_vec() });
         Ok(NetFile { param, source: parsed.source, upgrades: parsed.upgrades })
+    }
+
+    /// Gives the inputs of the net another batch: the first extent of what `Input` and `DummyData` layers give, and the
+    /// `batch_size` of `Data` layers.
+    ///
+    /// Errors: a batch of 0; no layer that has a batch.
+    pub fn set_batch(&mut self, batch: u32) -> Result<()> {
+        if batch == 0 {
+            return Err(Error::new(Kind::Usage, "a batch of no samples").expected("1 or more"));
+        }
+        let mut found = false;
+        for layer in &mut self.param.layer {
+            let input = layer.input_param.iter_mut().flat_map(|p| &mut p.shape);
+            let dummy = layer.dummy_data_param.iter_mut().flat_map(|p| &mut p.shape);
+            let extents = input.chain(dummy).filter_map(|shape| shape.dim.first_mut());
+            for extent in extents {
+                (*extent, found) = (i64::from(batch), true);
+            }
+            let dummy = layer.dummy_data_param.iter_mut().flat_map(|p| &mut p.num);
+            for size in dummy.chain(layer.data_param.iter_mut().filter_map(|p| p.batch_size.as_mut())) {
+                (*size, found) = (batch, true);
+            }
+        }
+        if found {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Usage, "the net has no layer whose batch could be set")
+            .expected("an Input, DummyData or Data layer"))
     }
 
     /// Builds the net. Errors carry the line of the layer and field they are about.

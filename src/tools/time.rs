@@ -5,8 +5,8 @@ use super::gradient_checker::{Draw, GradientChecker};
 use crate::blob::Weights;
 use crate::error::Result;
 use crate::math::Real;
-use crate::net::Net;
-use std::time::Instant;
+use crate::net::{Net, Node};
+use std::time::{Duration, Instant};
 
 /// Times of a layer in milliseconds.
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub struct LayerTime {
     pub forward_ms: f64,
     /// Mean of a backward pass; 0 where the net needs none.
     pub backward_ms: f64,
+    /// Floating-point operations of a forward pass, as [`Node::flops`] counts them; 0 where they are not what its time goes into.
+    pub flops_forward: u64,
+    /// The same of a backward pass.
+    pub flops_backward: u64,
 }
 
 /// Times of a net in milliseconds.
@@ -32,6 +36,10 @@ pub struct Timing {
     pub backward_ms: f64,
     /// Median of forward and backward together.
     pub forward_backward_ms: f64,
+    /// Median of the forward passes of all layers but those without bottoms, which make or read data.
+    pub forward_without_data_ms: f64,
+    /// The same of forward and backward together.
+    pub forward_backward_without_data_ms: f64,
     /// Mean of the forward passes.
     pub mean_forward_ms: f64,
     /// Mean of the backward passes.
@@ -53,53 +61,73 @@ pub fn prepare<T: Real>(net: &mut Net<T>, weights: &mut Weights<T>) {
     fill_inputs(net, &checker);
 }
 
-/// Passes before the first that is measured.
+/// Passes before the first that is measured; one will do for a net that takes longer than [`WARM_UP_TIME`].
 const WARM_UP: usize = 3;
+/// See [`WARM_UP`].
+const WARM_UP_TIME: Duration = Duration::from_millis(300);
 
-/// Runs a net forward and backward so many times (at least once) and measures every layer; three iterations before that
-/// are not counted. Run it inside [`crate::device::Pool::install`]. `each` is told the time of every iteration in
-/// milliseconds.
+/// Runs a net forward, and backward if asked for, so many times (at least once) and measures every layer; up to three
+/// iterations before that are not counted. Run it inside [`crate::device::Pool::install`]. `each` is told the time of
+/// every iteration in milliseconds.
 ///
 /// Source: Caffe's `caffe time`.
 pub fn time<T: Real>(
     net: &mut Net<T>,
     weights: &mut Weights<T>,
     iterations: usize,
+    backward_too: bool,
     each: &mut dyn FnMut(usize, f64),
 ) -> Result<Timing> {
     let (iterations, layers) = (iterations.max(1), net.nodes().len());
+    let begin = Instant::now();
     for _ in 0..WARM_UP {
         net.forward(weights)?;
-        net.backward(weights)?;
+        if backward_too {
+            net.backward(weights)?;
+        }
+        if begin.elapsed() > WARM_UP_TIME {
+            break;
+        }
     }
+    let is_data: Vec<bool> = net.nodes().iter().map(|node| node.bottom.is_empty()).collect();
     let (mut layer_forward, mut layer_backward) = (vec![0.0; layers], vec![0.0; layers]);
     let (mut forward, mut backward, mut both) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut forward_apart, mut both_apart) = (Vec::new(), Vec::new());
     let begin = Instant::now();
     for iteration in 0..iterations {
         weights.clear_diffs();
         let start = Instant::now();
         net.begin_pass();
-        let mut last = start;
+        let (mut last, mut data) = (start, 0.0);
         for (i, sum) in layer_forward.iter_mut().enumerate() {
             net.forward_layer(i, weights)?;
-            *sum += lap(&mut last);
+            let ms = lap(&mut last);
+            *sum += ms;
+            data += if is_data[i] { ms } else { 0.0 };
         }
         let middle = last;
-        for (i, sum) in layer_backward.iter_mut().enumerate().rev() {
+        for (i, sum) in layer_backward.iter_mut().enumerate().rev().filter(|_| backward_too) {
             net.backward_layer(i, weights)?;
             *sum += lap(&mut last);
         }
         forward.push(millis(start, middle));
         backward.push(millis(middle, last));
         both.push(millis(start, last));
+        forward_apart.push(millis(start, middle) - data);
+        both_apart.push(millis(start, last) - data);
         each(iteration, millis(start, last));
     }
     let count = iterations as f64;
-    let layer = |(i, node): (usize, &crate::net::Node<T>)| LayerTime {
-        name: node.name.clone(),
-        kind: node.param.r#type().to_string(),
-        forward_ms: layer_forward[i] / count,
-        backward_ms: if node.need_backward { layer_backward[i] / count } else { 0.0 },
+    let layer = |(i, node): (usize, &Node<T>)| {
+        let [flops_forward, flops_backward] = node.flops();
+        LayerTime {
+            name: node.name.clone(),
+            kind: node.param.r#type().to_string(),
+            forward_ms: layer_forward[i] / count,
+            backward_ms: if node.need_backward { layer_backward[i] / count } else { 0.0 },
+            flops_forward,
+            flops_backward: if backward_too { flops_backward } else { 0 },
+        }
     };
     Ok(Timing {
         iterations,
@@ -108,6 +136,8 @@ pub fn time<T: Real>(
         forward_ms: median(forward),
         backward_ms: median(backward),
         forward_backward_ms: median(both),
+        forward_without_data_ms: median(forward_apart),
+        forward_backward_without_data_ms: median(both_apart),
         total_ms: millis(begin, Instant::now()),
         layers: net.nodes().iter().enumerate().map(layer).collect(),
     })

@@ -120,6 +120,56 @@ fn time_gives_json_on_standard_output_alone() {
 }
 
 #[test]
+fn time_gives_rates_and_shares_of_the_ceiling() {
+    let folder = Folder::new();
+    let time = |flags: &str| {
+        let done = folder
+            .cortado(&format!("time -model net.prototxt -iterations 2 --threads 1 --json {flags}"))
+            .ok();
+        (serde_json::from_str::<serde_json::Value>(&done.stdout).unwrap(), done.stderr)
+    };
+    let (json, log) = time("");
+    let layer = |json: &serde_json::Value, name: &str| {
+        let mut layers = json["layers"].as_array().unwrap().iter();
+        layers.find(|l| l["name"] == name).unwrap().clone()
+    };
+    // 10 images of 784 pixels, 12 outputs; the gradient of the weights alone, as the pixels want none.
+    let ip1 = layer(&json, "ip1");
+    assert_eq!(
+        (ip1["flops_forward"].as_u64(), ip1["flops_backward"].as_u64()),
+        (Some(188_160), Some(188_160))
+    );
+    let ip2 = layer(&json, "ip2");
+    assert_eq!((ip2["flops_forward"].as_u64(), ip2["flops_backward"].as_u64()), (Some(2400), Some(4800)));
+    let relu = layer(&json, "relu1");
+    assert!(relu["flops_forward"] == 0 && relu["gflops_forward"].is_null(), "{relu}");
+    assert_eq!(json["flops_forward"].as_u64(), Some(190_560));
+    let number =
+        |json: &serde_json::Value, key: &str| json[key].as_f64().unwrap_or_else(|| panic!("{key}: {json}"));
+    let ceiling = number(&json, "ceiling_gflops");
+    for which in ["forward", "backward"] {
+        let gflops = number(&ip1, &format!("gflops_{which}"));
+        let ms = number(&ip1, &format!("{which}_ms"));
+        assert!((gflops * ms * 1e6 / 188_160.0 - 1.0).abs() < 1e-6, "{ip1}");
+        assert!((number(&ip1, &format!("share_{which}")) * ceiling / gflops - 1.0).abs() < 1e-6, "{ip1}");
+    }
+    let (all, apart) =
+        (number(&json, "forward_backward_ms"), number(&json, "forward_backward_without_data_ms"));
+    assert!(0.0 < apart && apart <= all, "{json}");
+    for part in ["net without data ", "ceiling: ", "forward and backward without data: "] {
+        assert!(log.contains(part), "no {part:?} in {log}");
+    }
+
+    let (json, log) = time("--ceiling off -phase TEST -batch 20");
+    assert!(json["ceiling_gflops"].is_null() && layer(&json, "ip1")["share_forward"].is_null(), "{json}");
+    assert!(!log.contains("ceiling"), "{log}");
+    // Twice the batch, and forward alone.
+    let ip1 = layer(&json, "ip1");
+    assert_eq!((ip1["flops_forward"].as_u64(), ip1["flops_backward"].as_u64()), (Some(376_320), Some(0)));
+    assert_eq!(ip1["backward_ms"].as_f64(), Some(0.0));
+}
+
+#[test]
 fn gradcheck_prints_a_table() {
     let folder = Folder::empty();
     let done = folder.cortado("gradcheck @tests/gradients/ReLU.prototxt").ok();

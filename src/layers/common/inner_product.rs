@@ -61,6 +61,10 @@ impl<T: Real> Layer<T> for InnerProduct {
         Ok(vec![Shape::new(top)?])
     }
 
+    fn multiply_adds(&self) -> u64 {
+        self.sizes.iter().map(|&size| size as u64).product()
+    }
+
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let [m, n, k] = self.sizes;
         let transpose = if self.param.transpose() { Transpose::No } else { Transpose::Yes };

@@ -124,6 +124,10 @@ impl<T: Real> Layer<T> for Convolution {
         Ok(vec![Shape::new(top)?; bottom.len()])
     }
 
+    fn multiply_adds(&self) -> u64 {
+        self.engine.as_ref().map_or(0, |engine| engine.multiply_adds() as u64)
+    }
+
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let bias = self.param.bias_term();
         for i in 0..io.bottom.len() {
