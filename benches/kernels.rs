@@ -3,7 +3,7 @@
 //!
 //! One thread unless `RAYON_NUM_THREADS` says otherwise: `cargo bench --bench kernels -- lenet`.
 
-use cortado::math::{Convolution, Geometry, Transpose, gemm};
+use cortado::math::{Convolution, Ending, Geometry, Transpose, gemm};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use std::time::Duration;
 
@@ -97,7 +97,9 @@ fn convolution(group: &mut BenchmarkGroup<WallTime>, name: &str, sizes: [usize; 
     let mut w = numbers(num_output * channels / groups * kernel * kernel);
     let mut y = numbers(batch * num_output * output);
     group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
-    group.bench_function(format!("{name} forward"), |b| b.iter(|| plan.forward(&x, &w, None, &mut y)));
+    group.bench_function(format!("{name} forward"), |b| {
+        b.iter(|| plan.forward(&x, &w, &Ending::none(), &mut y))
+    });
     group.bench_function(format!("{name} data"), |b| b.iter(|| plan.backward_data(&w, &y, &mut x)));
     // Gradients would add up to infinity otherwise.
     y.iter_mut().for_each(|y| *y *= 1e-6);

@@ -36,7 +36,9 @@ pub fn ceiling<T: Real>() -> f64 {
             c_step: columns,
             columns,
             beta: T::zero(),
+            scale: std::ptr::null(),
             bias: std::ptr::null(),
+            floor: T::neg_infinity(),
         };
         let (begin, mut best) = (Instant::now(), f64::INFINITY);
         while begin.elapsed() < PATIENCE {

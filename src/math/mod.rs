@@ -18,7 +18,7 @@ pub mod vector;
 pub use ceiling::ceiling;
 pub use convolution::{Convolution, Geometry};
 pub use filler::fill;
-pub use gemm::{Transpose, gemm};
+pub use gemm::{Ending, Transpose, gemm};
 pub use random::{Purpose, Stream};
 pub use real::Real;
 pub(crate) use scratch::scratch;

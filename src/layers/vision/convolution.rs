@@ -5,7 +5,7 @@ use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Forward, Layer, Reads, Setup};
-use crate::math::{self, Geometry, Real};
+use crate::math::{self, Ending, Geometry, Real};
 use crate::proto::caffe::{ConvolutionParameter, LayerParameter};
 use std::ops::RangeInclusive;
 
@@ -132,7 +132,8 @@ impl<T: Real> Layer<T> for Convolution {
         let bias = self.param.bias_term();
         for i in 0..io.bottom.len() {
             let bias = if bias { Some(io.params.data(1)) } else { None };
-            self.engine()?.forward(io.bottom.get(i), io.params.data(0), bias, io.top.get(i));
+            let end = Ending::bias(bias);
+            self.engine()?.forward(io.bottom.get(i), io.params.data(0), &end, io.top.get(i));
         }
         Ok(())
     }

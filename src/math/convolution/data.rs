@@ -5,7 +5,7 @@ use super::windows::{Columns, Windows};
 use super::{Convolution, Geometry};
 use crate::math::Real;
 use crate::math::gemm::pack::Matrix;
-use crate::math::gemm::product::{Output, Product};
+use crate::math::gemm::product::{Ending, Output, Product};
 use crate::math::parallel::for_each_chunk;
 use crate::math::scratch::scratch;
 use crate::math::simd::{self, Fold, Kernels};
@@ -79,7 +79,7 @@ fn gather<T: Real>(plan: &Convolution, windows: &Windows, w: &[T], dy: &[T], dx:
             a: &a,
             b: &b,
             beta: T::zero(),
-            bias: None,
+            end: Ending::none(),
         };
         let dx = dx.get_mut(group * channels * plane..).unwrap_or_default();
         product.run(&Output::images(dx, channels, g.batch * plane, plane, plane, g.channels * plane));
@@ -122,7 +122,7 @@ fn scatter<T: Real>(plan: &Convolution, w: &[T], dy: &[T], dx: &mut [T]) {
                     a: &a,
                     b: &b,
                     beta: T::zero(),
-                    bias: None,
+                    end: Ending::none(),
                 });
             };
         scratch(outputs * depth, |packed: &mut [T]| {

@@ -2,6 +2,7 @@
 
 use super::windows::Windows;
 use crate::math::Real;
+use crate::math::gemm::Ending;
 use crate::math::parallel::for_each_chunk;
 use crate::math::scratch::scratch;
 
@@ -49,7 +50,7 @@ pub(super) fn forward<T: Real>(
     each: usize,
     x: &[T],
     weights: &[T],
-    bias: Option<&[T]>,
+    end: &Ending<T>,
     y: &mut [T],
 ) {
     let (plane, taps) = (w.plane(), w.taps.len());
@@ -62,12 +63,13 @@ pub(super) fn forward<T: Real>(
             for (i, y) in y.chunks_exact_mut(w.pixels).enumerate() {
                 let index = offset / w.pixels + i;
                 let (channel, output) = (index / each, index % outputs);
-                y.fill(bias.map_or(T::zero(), |bias| bias[output]));
+                y.fill(T::zero());
                 padded(w, &x[channel * plane..][..plane], |x| {
                     let weights = &weights[output * taps..][..taps];
                     for (line, y) in y.chunks_exact_mut(w.line).enumerate() {
                         for (block, y) in y.chunks_mut(BLOCK).enumerate() {
                             add_taps(&w.taps, weights, &x[w.starts[line] + block * BLOCK..], y);
+                            y.iter_mut().for_each(|y| *y = end.apply(output, *y));
                         }
                     }
                 });

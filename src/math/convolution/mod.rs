@@ -17,7 +17,7 @@ pub use geometry::Geometry;
 
 use super::Real;
 use super::gemm::pack::Matrix;
-use super::gemm::product::{Output, Product};
+use super::gemm::product::{Ending, Output, Product};
 use super::parallel::{for_each_chunk, sum_of};
 use super::scratch::scratch;
 use super::simd::{self, Isa};
@@ -25,7 +25,7 @@ use crate::error::Result;
 use data::DataForm;
 use operands::ChannelRows;
 use windows::{Columns, Rows, Windows};
-use winograd::{Ending, Filters, Images, Tiles};
+use winograd::{Filters, Images, Tiles};
 
 /// Multiply-adds that are worth a thread.
 const GRAIN: usize = 1 << 18;
@@ -121,22 +121,18 @@ impl Convolution {
         self.geometry.batch * self.geometry.num_output * self.windows.pixels * self.depth()
     }
 
-    /// `y = w * x + bias`.
-    pub fn forward<T: Real>(&self, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
+    /// `y = end(w * x)`.
+    pub fn forward<T: Real>(&self, x: &[T], w: &[T], end: &Ending<T>, y: &mut [T]) {
         let g = &self.geometry;
         let (x, w, y) = (&x[..self.bottom_len()], &w[..self.weights_len()], &mut y[..self.top_len()]);
         if self.is_depthwise() {
-            return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, bias, y);
+            return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, end, y);
         }
         let (outputs, depth, pixels) = (g.num_output / g.groups, self.depth(), self.windows.pixels);
         if let Some(tiles) = &self.winograd.forward {
             for group in 0..g.groups {
                 let from = group * outputs;
-                let end = Ending {
-                    scale: None,
-                    bias: bias.map(|bias| &bias[from..from + outputs]),
-                    floor: T::neg_infinity(),
-                };
+                let end = end.rows(from..from + outputs);
                 let y = &mut y[from * pixels..];
                 let (x, mut y) = (self.images(x, group), Images { data: y, image: g.num_output * pixels });
                 tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, false), &x, &mut y, &end);
@@ -163,7 +159,7 @@ impl Convolution {
                 a: &a,
                 b: &b,
                 beta: T::zero(),
-                bias: bias.map(|bias| &bias[from..from + outputs]),
+                end: end.rows(from..from + outputs),
             };
             let y = y.get_mut(from * pixels..).unwrap_or_default();
             product.run(&Output::images(y, outputs, columns, pixels, pixels, g.num_output * pixels));
@@ -185,7 +181,7 @@ impl Convolution {
         for group in 0..g.groups {
             let dx = &mut dx[group * g.channels / g.groups * plane..];
             let (dy, mut dx) = (self.gradients(dy, group), Images { data: dx, image: g.channels * plane });
-            let end = Ending { scale: None, bias: None, floor: T::neg_infinity() };
+            let end = Ending::none();
             tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, true), &dy, &mut dx, &end);
         }
     }
@@ -282,7 +278,7 @@ impl Convolution {
             a: &a,
             b: &b,
             beta,
-            bias: None,
+            end: Ending::none(),
         };
         product.run(&Output::matrix(dw, outputs, depth));
     }

@@ -92,14 +92,23 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
     let narrow = |v: &[f64]| v.iter().map(|&x| T::from_f64(x)).collect::<Vec<T>>();
 
     let mut y = vec![T::nan(); dy.len()];
-    plan.forward(&x, &w, None, &mut y);
+    plan.forward(&x, &w, &Ending::none(), &mut y);
     assert_near(&y, &narrow(&want), plan.depth(), &what("forward"));
     for (i, y) in want.iter_mut().enumerate() {
         *y += b[i / pixels % g.num_output].as_f64();
     }
     y.fill(T::nan());
-    plan.forward(&x, &w, Some(&b), &mut y);
+    plan.forward(&x, &w, &Ending::bias(Some(&b)), &mut y);
     assert_near(&y, &narrow(&want), plan.depth(), &what("forward with bias"));
+
+    let scale = noise::<T>(g.num_output, 5);
+    for (i, y) in want.iter_mut().enumerate() {
+        let c = i / pixels % g.num_output;
+        *y = (scale[c].as_f64() * (*y - b[c].as_f64()) + b[c].as_f64()).max(0.0);
+    }
+    y.fill(T::nan());
+    plan.forward(&x, &w, &Ending { scale: Some(&scale), bias: Some(&b), floor: T::zero() }, &mut y);
+    assert_near(&y, &narrow(&want), plan.depth(), &what("forward with scale, bias and ReLU"));
 
     let mut dx = vec![T::nan(); x.len()];
     plan.backward_data(&w, &dy, &mut dx);
@@ -223,7 +232,7 @@ fn bits_do_not_depend_on_threads() {
         assert_same_for_any_pool(|| {
             let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
             let mut db = vec![0.0; g.num_output];
-            plan.forward(&x, &w, Some(&w[..g.num_output]), &mut y);
+            plan.forward(&x, &w, &Ending::bias(Some(&w[..g.num_output])), &mut y);
             plan.backward_data(&w, &dy, &mut dx);
             plan.backward_weights(&x, &dy, &mut dw);
             plan.backward_bias(&dy, &mut db);

@@ -10,6 +10,7 @@
 use super::Geometry;
 use crate::math::Real;
 use crate::math::gemm::pack::Split;
+use crate::math::gemm::product::Ending;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
@@ -62,13 +63,6 @@ pub(super) struct Images<S> {
     pub data: S,
     /// Elements of a sample, all groups together.
     pub image: usize,
-}
-
-/// What happens to each output: `max(scale·y + bias, floor)`, with a scale and a bias per channel.
-pub(super) struct Ending<'a, T> {
-    pub scale: Option<&'a [T]>,
-    pub bias: Option<&'a [T]>,
-    pub floor: T,
 }
 
 impl Tiles {
@@ -553,7 +547,9 @@ impl<T: Real> Points<'_, T> {
                         c_step: self.c_step,
                         columns: b.width,
                         beta,
+                        scale: std::ptr::null(),
                         bias: std::ptr::null(),
+                        floor: T::neg_infinity(),
                     };
                     // SAFETY: the panels hold k groups from the first on, C the tile, as the lines above checked; no other
                     // task has these rows.

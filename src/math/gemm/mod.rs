@@ -11,6 +11,7 @@ pub(crate) mod tests;
 use super::Real;
 use super::simd::{self, Isa};
 use super::vector;
+pub use product::Ending;
 use product::{Output, Product};
 use strips::{Side, Strips};
 
@@ -107,7 +108,7 @@ pub(crate) fn gemm_on<T: Real>(
         a: &left.matrix(alpha),
         b: &right.matrix(T::one()),
         beta,
-        bias: None,
+        end: Ending::none(),
     };
     product.run(&Output::matrix(c, m, n));
 }

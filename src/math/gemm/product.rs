@@ -65,7 +65,43 @@ impl<'a, T> Output<'a, T> {
     }
 }
 
-/// `C = A·B + beta·C + bias`, where A is m × k, B is k × n, and bias holds a number per row.
+/// What happens to each sum of a product or convolution at its end: `max(scale·y + bias, floor)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending<'a, T> {
+    /// A factor per row (output channel); 1 if there is none.
+    pub scale: Option<&'a [T]>,
+    /// What is added per row.
+    pub bias: Option<&'a [T]>,
+    /// The least result: 0 is a ReLU, −∞ changes nothing.
+    pub floor: T,
+}
+
+impl<'a, T: Real> Ending<'a, T> {
+    /// The sums as they are.
+    pub fn none() -> Self {
+        Ending::bias(None)
+    }
+
+    /// The sums plus a bias, if there is one.
+    pub fn bias(bias: Option<&'a [T]>) -> Self {
+        Ending { scale: None, bias, floor: T::neg_infinity() }
+    }
+
+    /// The ending of some rows.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
+        let some = |all: Option<&'a [T]>| all.map(|all| &all[rows.clone()]);
+        Ending { scale: some(self.scale), bias: some(self.bias), floor: self.floor }
+    }
+
+    /// What becomes of a sum in this row.
+    #[inline(always)]
+    pub(crate) fn apply(&self, row: usize, sum: T) -> T {
+        let y = self.scale.map_or(T::one(), |s| s[row]) * sum + self.bias.map_or(T::zero(), |b| b[row]);
+        if y < self.floor { self.floor } else { y }
+    }
+}
+
+/// `C = end(A·B + beta·C)`, where A is m × k and B is k × n.
 pub(crate) struct Product<'a, T: 'static, A, B> {
     pub kernels: &'a Kernels<T>,
     pub m: usize,
@@ -78,7 +114,7 @@ pub(crate) struct Product<'a, T: 'static, A, B> {
     pub a: &'a A,
     pub b: &'a B,
     pub beta: T,
-    pub bias: Option<&'a [T]>,
+    pub end: Ending<'a, T>,
 }
 
 /// How an index is cut into blocks: within each `period` (an image), every `each`.
@@ -161,7 +197,8 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
 
     /// Computes C.
     pub(crate) fn run(&self, c: &Output<T>) {
-        assert!(c.m == self.m && c.n == self.n && self.bias.is_none_or(|bias| bias.len() >= self.m));
+        let long = |rows: Option<&[T]>| rows.is_none_or(|rows| rows.len() >= self.m);
+        assert!(c.m == self.m && c.n == self.n && long(self.end.scale) && long(self.end.bias));
         if self.m == 0 || self.n == 0 || self.k == 0 {
             return;
         }
@@ -252,14 +289,12 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
             let a = self.split_a().panel(i, rows.len());
             let left = &left[a.start * k.len()..][..a.width * k.len()];
             let i = rows.start + a.start;
-            let (beta, bias) = match self.bias {
-                _ if k.start > 0 => (T::one(), std::ptr::null()),
-                Some(bias) => (self.beta, bias[i..][..a.len].as_ptr()),
-                None => (self.beta, std::ptr::null()),
-            };
+            let beta = if k.start > 0 { T::one() } else { self.beta };
+            // Only the last block of k has the whole sums.
+            let end = if k.end < self.k { Ending::none() } else { self.end.rows(i..i + a.len) };
             for b in self.split_b().panels(columns.len()) {
                 let right = &right[b.start * k.len()..][..b.width * k.len()];
-                self.tile(k.len(), (i, a), (columns.start + b.start, b), left, right, beta, bias, c);
+                self.tile(k.len(), (i, a), (columns.start + b.start, b), left, right, beta, &end, c);
             }
         }
     }
@@ -274,7 +309,7 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         left: &[T],
         right: &[T],
         beta: T,
-        bias: *const T,
+        end: &Ending<T>,
         c: &Output<T>,
     ) {
         debug_assert!(i + a.len <= c.m && j + b.len <= c.n);
@@ -288,7 +323,9 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
             c_step: c.row,
             columns: b.len,
             beta,
-            bias,
+            scale: end.scale.map_or(std::ptr::null(), <[T]>::as_ptr),
+            bias: end.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
+            floor: end.floor,
         };
         if column + b.len <= c.columns {
             // SAFETY: rows i.. and columns j.. lie inside C, whose bounds `Output` checked; the panels hold
@@ -304,6 +341,7 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         tile.c = aside.as_mut_ptr();
         tile.c_step = b.width;
         tile.beta = T::zero();
+        (tile.scale, tile.bias, tile.floor) = (std::ptr::null(), std::ptr::null(), T::neg_infinity());
         assert!(a.len * b.width <= aside.len());
         // SAFETY: as above, and the tile aside is long enough.
         unsafe {
@@ -317,7 +355,8 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
                         at = at.add(c.image);
                     }
                     let old = at.add(column);
-                    *old = if beta.is_zero() { value } else { value + beta * *old };
+                    let sum = if beta.is_zero() { value } else { value + beta * *old };
+                    *old = end.apply(row, sum);
                     column += 1;
                 }
             }

@@ -22,7 +22,7 @@ pub struct Kernels<T: 'static> {
     pub(super) gather: unsafe fn(&Gather<T>),
 }
 
-/// A tile of `C = A·B + beta·C + bias`: what to read and where to write.
+/// A tile of `C = max(scale·(A·B + beta·C) + bias, floor)`: what to read and where to write.
 pub(crate) struct Tile<T> {
     /// Length of the sums.
     pub k: usize,
@@ -40,8 +40,12 @@ pub(crate) struct Tile<T> {
     pub columns: usize,
     /// Factor of the old C; 0 ignores what is there, NaN too.
     pub beta: T,
+    /// One factor per row, or null.
+    pub scale: *const T,
     /// One number per row to add, or null.
     pub bias: *const T,
+    /// The least number written: −∞ for none.
+    pub floor: T,
 }
 
 impl<T: Real> Kernels<T> {
@@ -94,21 +98,22 @@ pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usiz
             b = b.add(t.b_step);
         }
         let whole = t.columns == NV * S::COUNT;
-        let zero = S::splat(T::zero());
+        let (zero, one, floor) = (S::splat(T::zero()), S::splat(T::one()), S::splat(t.floor));
         let beta = S::splat(t.beta);
         for (i, row) in sums.iter().enumerate() {
+            let scale = if t.scale.is_null() { one } else { S::splat(*t.scale.add(i)) };
             let bias = if t.bias.is_null() { zero } else { S::splat(*t.bias.add(i)) };
+            let end = |sum| S::max(floor, S::mul_add(scale, sum, bias));
             for (j, &sum) in row.iter().enumerate() {
                 let c = t.c.add(i * t.c_step + j * S::COUNT);
-                let sum = S::add(sum, bias);
                 if whole {
-                    let old = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) };
-                    S::store(c, old);
+                    let sum = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) };
+                    S::store(c, end(sum));
                 } else if t.columns > j * S::COUNT {
                     let n = (t.columns - j * S::COUNT).min(S::COUNT);
-                    let old =
+                    let sum =
                         if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load_first(c, n), sum) };
-                    S::store_first(c, old, n);
+                    S::store_first(c, end(sum), n);
                 }
             }
         }
