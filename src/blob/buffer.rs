@@ -85,6 +85,23 @@ impl<T: Element> Buffer<T> {
         }
     }
 
+    /// Makes it a buffer of `len` values of no meaning, in the memory it has as far as that goes.
+    pub(super) fn reuse(&mut self, len: usize) {
+        if len != self.len {
+            self.device = None;
+            self.len = len;
+        }
+        self.residence = match self.host.is_empty() {
+            true => Residence::Nowhere,
+            false => Residence::Host,
+        };
+    }
+
+    /// Bytes of host memory that it holds.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.host.as_slice())
+    }
+
     /// Takes host memory now, so that the first iteration allocates no more than the others.
     pub fn allocate(&mut self) {
         if self.host.len() < self.start + self.len || self.residence == Residence::Nowhere {
@@ -221,6 +238,18 @@ mod tests {
         assert_eq!((b.residence(), b.host().len(), b.len()), (Residence::Nowhere, 0, 3));
         assert_eq!(b.host_mut(), [0.0; 3]);
         assert_eq!(b.host().as_ptr() as usize % ALIGN, 0);
+    }
+
+    #[test]
+    fn memory_is_reused_for_fewer_values() {
+        let mut b = Buffer::from_slice(&[1.0f32; 100]);
+        let (at, bytes) = (b.host().as_ptr(), b.bytes());
+        for len in [7, 100] {
+            b.reuse(len);
+            assert_eq!((b.host_mut().len(), b.host().as_ptr(), b.bytes()), (len, at, bytes));
+        }
+        b.reuse(1000);
+        assert_eq!(b.host_mut(), [0.0; 1000]);
     }
 
     #[test]

@@ -84,6 +84,12 @@ pub trait Layer<T: Real>: Send {
         false
     }
 
+    /// Of a layer without bottoms: whether each forward pass writes all values of this top anew. If not, they must stay
+    /// from pass to pass, and the net gives them memory of their own.
+    fn refills(&self, _top: usize) -> bool {
+        false
+    }
+
     /// Weight of a top in the loss where the prototxt gives none: 1 for the first top of a loss.
     fn loss_weight(&self, _top: usize) -> f32 {
         0.0

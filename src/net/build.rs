@@ -1,12 +1,12 @@
 //! Builds a net: filters and wires the layers, shapes them, and settles once which blobs share memory.
 
-use super::{filter, in_place, insert_splits, liveness, params};
+use super::{Keep, filter, in_place, insert_splits, keep, liveness, params};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Layer, Setup, Sharing, registry};
 use crate::math::Real;
-use crate::proto::caffe::{LayerParameter, NetParameter, NetState};
+use crate::proto::caffe::{LayerParameter, NetParameter, NetState, Phase};
 use std::collections::HashMap;
 
 /// A layer in its place in a net.
@@ -54,6 +54,8 @@ pub struct Net<T: Real> {
     /// Whether each pass describes itself (`debug_info`), and what it said.
     pub(super) debug: Option<Vec<String>>,
     pub(super) warnings: Vec<String>,
+    pub(super) keep: Keep,
+    pub(super) forward_only: bool,
 }
 
 impl<T: Real> Net<T> {
@@ -63,7 +65,16 @@ impl<T: Real> Net<T> {
     /// the train net's, and add the others. `seed` keys all random streams.
     ///
     /// Errors: no layer in that state, and all that can be wrong with one. They name layer and field; [`crate::proto`]'s `Source` turns them into lines of the prototxt.
+    ///
+    /// All its blobs can be read after a pass ([`Keep::All`]); [`Net::keeping`] saves memory.
     pub fn new(param: &NetParameter, seed: u64, weights: &mut Weights<T>) -> Result<Net<T>> {
+        Net::keeping(param, seed, weights, &Keep::All)
+    }
+
+    /// [`Net::new`], but only what `keep` names can be read after a pass: the other blobs share memory.
+    ///
+    /// Errors: also a name that no blob has.
+    pub fn keeping(param: &NetParameter, seed: u64, weights: &mut Weights<T>, keep: &Keep) -> Result<Net<T>> {
         let state = param.state.clone().unwrap_or_default();
         let kept = filter(&param.layer, &state)?;
         if kept.is_empty() {
@@ -79,6 +90,8 @@ impl<T: Real> Net<T> {
             next_pass: 0,
             debug: param.debug_info().then(Vec::new),
             warnings: Vec::new(),
+            keep: keep.clone(),
+            forward_only: *keep != Keep::All && state.phase() == Phase::Test && !param.force_backward(),
         };
         let mut builder = Builder { names: HashMap::new(), params: params::Registrar::new(), weights };
         for (layer, nth) in layers {
@@ -87,6 +100,7 @@ impl<T: Real> Net<T> {
         }
         liveness::settle(&mut net, param.force_backward())?;
         in_place::check(&net)?;
+        keep::settle(&mut net)?;
         net.allocate(builder.weights);
         Ok(net)
     }
@@ -109,23 +123,27 @@ impl<T: Real> Net<T> {
                 let count = shape.count();
                 blob.shape = shape;
                 for id in [blob.data, blob.diff] {
-                    self.store.get_mut(id).resize(count);
+                    self.store.resize(id, count);
                 }
             }
         }
-        Ok(())
+        keep::settle(self)
     }
 
     /// Gives every blob that is used its memory, so that the first iteration allocates no more than the others.
     fn allocate(&mut self, weights: &mut Weights<T>) {
         for node in &mut self.nodes {
             node.lent.reserve(node.top.len().max(node.bottom.len()));
-            for &t in &node.top {
-                self.store.get_mut(self.blobs[t].data).allocate();
+            let own = |id: &BufferId| self.store.keeps(*id); // what is shared has its memory
+            let tops = node.top.iter().map(|&t| self.blobs[t].data);
+            for id in tops.filter(own).collect::<Vec<_>>() {
+                self.store.get_mut(id).allocate();
             }
             if node.need_backward {
-                for &b in node.bottom.iter().chain(&node.top) {
-                    self.store.get_mut(self.blobs[b].diff).allocate();
+                let own = |id: &BufferId| self.store.keeps(*id);
+                let diffs = node.bottom.iter().chain(&node.top).map(|&b| self.blobs[b].diff);
+                for id in diffs.filter(own).collect::<Vec<_>>() {
+                    self.store.get_mut(id).allocate();
                 }
                 for (&p, _) in node.params.iter().zip(&node.learned).filter(|(_, l)| **l) {
                     weights.get_mut(p).diff.allocate();

@@ -4,6 +4,10 @@ mod build;
 mod filter;
 mod in_place;
 mod insert_splits;
+mod keep;
+#[cfg(test)]
+mod keep_tests;
+mod lifetimes;
 mod liveness;
 mod params;
 mod run;
@@ -14,4 +18,5 @@ pub mod weights;
 pub use build::{Net, Node};
 pub use filter::filter;
 pub use insert_splits::insert_splits;
+pub use keep::Keep;
 pub use weights::{LoadReport, Misfit, load_weights};

@@ -1,7 +1,8 @@
 //! Runs a net forward and backward, and gives access to its blobs.
 
+use super::keep::not_kept;
 use super::{Net, Node};
-use crate::blob::{Blob, Shape, Weights};
+use crate::blob::{Blob, BufferId, Shape, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Forward, Inputs, Outputs, Params, Sharing};
 use crate::math::Real;
@@ -37,6 +38,7 @@ impl<T: Real> Net<T> {
 
     /// Runs one layer forward; what it adds to the loss.
     pub fn forward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<f64> {
+        self.check_forward(i)?;
         let Net { nodes, blobs, store, cx, .. } = self;
         let node = &mut nodes[i];
         cx.layer = i as u32;
@@ -68,7 +70,14 @@ impl<T: Real> Net<T> {
     }
 
     /// Runs all layers that need it backward, from the losses of the last forward pass. Parameter diffs are added to.
+    ///
+    /// Errors: what a layer finds wrong; a net for forward passes alone; a second time after one forward pass, in a net
+    /// that does not keep all blobs.
     pub fn backward(&mut self, weights: &mut Weights<T>) -> Result<()> {
+        if self.forward_only {
+            return Err(Error::new(Kind::Net, "the net was built for forward passes alone")
+                .suggest("build it with force_backward, or with Keep::All"));
+        }
         for i in (0..self.nodes.len()).rev() {
             self.backward_layer(i, weights)?;
         }
@@ -77,15 +86,18 @@ impl<T: Real> Net<T> {
 
     /// Runs one layer backward, if it needs it.
     pub fn backward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<()> {
-        let Net { nodes, blobs, store, cx, .. } = self;
-        let node = &mut nodes[i];
-        if !node.need_backward {
+        if !self.nodes[i].need_backward {
             return Ok(());
         }
-        cx.layer = i as u32;
-        for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
+        let Net { nodes, blobs, store, .. } = self;
+        let losses = nodes[i].top.iter().zip(&nodes[i].loss_weight).filter(|(_, w)| **w != 0.0);
+        for (&t, &w) in losses {
             store.get_mut(blobs[t].diff).host_mut().fill(T::from_f64(w.into()));
         }
+        self.check_backward(i)?;
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let node = &mut nodes[i];
+        cx.layer = i as u32;
         if node.layer.sharing() != Sharing::DataAndDiff {
             for (&b, &wanted) in node.bottom.iter().zip(&node.propagate) {
                 node.lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
@@ -161,35 +173,55 @@ impl<T: Real> Net<T> {
         inputs.flat_map(|n| n.top.iter().copied()).collect()
     }
 
-    /// Values of a blob.
+    /// Whether the values of a blob can be read after a pass ([`Keep`](super::Keep)).
+    pub fn keeps(&self, blob: usize) -> bool {
+        self.store.keeps(self.blobs[blob].data)
+    }
+
+    /// Values of a blob; empty where the net does not keep them.
     pub fn data(&self, blob: usize) -> &[T] {
-        self.store.get(self.blobs[blob].data).host()
+        self.kept(self.blobs[blob].data)
     }
 
-    /// Values of a blob, for writing.
+    /// Values of a blob, for writing; empty where the net does not keep them.
     pub fn data_mut(&mut self, blob: usize) -> &mut [T] {
-        self.store.get_mut(self.blobs[blob].data).host_mut()
+        self.kept_mut(self.blobs[blob].data)
     }
 
-    /// Gradient of a blob; empty where backward never computes one.
+    /// Gradient of a blob; empty where backward never computes one or the net does not keep it.
     pub fn diff(&self, blob: usize) -> &[T] {
-        self.store.get(self.blobs[blob].diff).host()
+        self.kept(self.blobs[blob].diff)
     }
 
-    /// Gradient of a blob, for writing: the diff of an output, before [`Net::backward`].
+    /// Gradient of a blob, for writing: the diff of an output, before [`Net::backward`]. Empty where the net does not
+    /// keep it.
     pub fn diff_mut(&mut self, blob: usize) -> &mut [T] {
-        self.store.get_mut(self.blobs[blob].diff).host_mut()
+        self.kept_mut(self.blobs[blob].diff)
     }
 
-    /// Values of a blob as an array of its shape.
+    fn kept(&self, id: BufferId) -> &[T] {
+        if self.store.keeps(id) { self.store.get(id).host() } else { &[] }
+    }
+
+    fn kept_mut(&mut self, id: BufferId) -> &mut [T] {
+        if self.store.keeps(id) { self.store.get_mut(id).host_mut() } else { &mut [] }
+    }
+
+    /// Values of a blob as an array of its shape. Errors: no such blob; one that the net does not keep.
     pub fn view(&self, name: &str) -> Result<ArrayViewD<'_, T>> {
         let blob = self.blob(name)?;
+        if !self.keeps(blob) {
+            return Err(not_kept(name));
+        }
         ArrayViewD::from_shape(IxDyn(&self.blobs[blob].shape), self.data(blob)).map_err(shape_error)
     }
 
     /// Values of a blob as an array of its shape, for writing.
     pub fn view_mut(&mut self, name: &str) -> Result<ArrayViewMutD<'_, T>> {
         let blob = self.blob(name)?;
+        if !self.keeps(blob) {
+            return Err(not_kept(name));
+        }
         let shape = self.blobs[blob].shape.clone();
         ArrayViewMutD::from_shape(IxDyn(&shape), self.data_mut(blob)).map_err(shape_error)
     }
@@ -200,7 +232,7 @@ impl<T: Real> Net<T> {
         let count = shape.count();
         blob.shape = shape;
         for id in [blob.data, blob.diff] {
-            self.store.get_mut(id).resize(count);
+            self.store.resize(id, count);
         }
         Ok(())
     }
@@ -224,7 +256,7 @@ impl<T: Real> Net<T> {
         let node = &self.nodes[i];
         let mut lines = Vec::new();
         for &t in &node.top {
-            let (name, mean) = (&self.blobs[t].name, mean_abs(self.data(t)));
+            let (name, mean) = (&self.blobs[t].name, mean_abs(self.store.get(self.blobs[t].data).host()));
             lines.push(format!("    [Forward] Layer {}, top blob {name} data: {mean}", node.name));
         }
         for (k, &p) in node.params.iter().enumerate() {
@@ -238,7 +270,7 @@ impl<T: Real> Net<T> {
         let node = &self.nodes[i];
         let mut lines = Vec::new();
         for (&b, _) in node.bottom.iter().zip(&node.propagate).filter(|(_, p)| **p) {
-            let (name, mean) = (&self.blobs[b].name, mean_abs(self.diff(b)));
+            let (name, mean) = (&self.blobs[b].name, mean_abs(self.store.get(self.blobs[b].diff).host()));
             lines.push(format!("    [Backward] Layer {}, bottom blob {name} diff: {mean}", node.name));
         }
         for (k, &p) in node.params.iter().enumerate().filter(|(k, _)| node.learned[*k]) {
