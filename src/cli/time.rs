@@ -4,8 +4,9 @@ use super::log::{From, Log};
 use super::{Matches, number::general, say};
 use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
+use crate::net::Keep;
 use crate::proto::caffe::Phase;
-use crate::tools::{open, time as tool};
+use crate::tools::{memory, open, time as tool};
 use std::process::ExitCode;
 
 pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
@@ -22,7 +23,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         }
         let file = matches.net("model", matches.phase(Phase::Train)?)?;
         let mut weights = Weights::new();
-        let mut net = file.build::<f32>(1, &mut weights)?;
+        let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         tool::prepare(&mut net, &mut weights);
         info(&format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }));
@@ -42,6 +43,9 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let both = timing.mean_forward_ms + timing.mean_backward_ms;
         info(&format!("Average Forward-Backward: {} ms.", general(both)));
         info(&format!("Total Time: {} ms.", general(timing.total_ms)));
+        if let Some(peak) = memory::peak_resident() {
+            info(&format!("Peak memory: {}.", memory::megabytes(peak as usize)));
+        }
         info("*** Benchmark ends ***");
         if matches.is_set("json") {
             let layer = |l: &tool::LayerTime| {
@@ -55,6 +59,9 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
                 "forward_backward_ms": timing.forward_backward_ms,
                 "iterations": timing.iterations,
                 "threads": threads,
+                "blob_bytes": net.bytes(),
+                "param_bytes": weights.bytes(),
+                "peak_bytes": memory::peak_resident(),
                 "layers": timing.layers.iter().map(layer).collect::<Vec<_>>(),
             });
             say(&json.to_string());

@@ -56,7 +56,7 @@ pub fn prepare<T: Real>(net: &mut Net<T>, weights: &mut Weights<T>) {
 /// Passes before the first that is measured.
 const WARM_UP: usize = 3;
 
-/// Runs a net forward and backward so many times (at least once) and measures every layer; three iterations before that
+/// Runs a net forward, and backward unless it was built for forward passes alone, so many times (at least once) and measures every layer; three iterations before that
 /// are not counted. Run it inside [`crate::device::Pool::install`]. `each` is told the time of every iteration in
 /// milliseconds.
 ///
@@ -70,7 +70,9 @@ pub fn time<T: Real>(
     let (iterations, layers) = (iterations.max(1), net.nodes().len());
     for _ in 0..WARM_UP {
         net.forward(weights)?;
-        net.backward(weights)?;
+        if !net.forward_only() {
+            net.backward(weights)?;
+        }
     }
     let (mut layer_forward, mut layer_backward) = (vec![0.0; layers], vec![0.0; layers]);
     let (mut forward, mut backward, mut both) = (Vec::new(), Vec::new(), Vec::new());
