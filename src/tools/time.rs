@@ -53,12 +53,12 @@ pub fn prepare<T: Real>(net: &mut Net<T>, weights: &mut Weights<T>) {
     fill_inputs(net, &checker);
 }
 
-/// Passes before the first that is measured.
-const WARM_UP: usize = 3;
+/// Most passes before the first that is measured, and the seconds after which no further one begins.
+const WARM_UP: (usize, f64) = (3, 0.5);
 
-/// Runs a net forward, and backward unless it was built for forward passes alone, so many times (at least once) and measures every layer; three iterations before that
-/// are not counted. Run it inside [`crate::device::Pool::install`]. `each` is told the time of every iteration in
-/// milliseconds.
+/// Runs a net forward, and backward unless it was built for forward passes alone, so many times (at least once) and
+/// measures every layer; up to three iterations before that are not counted. Run it inside
+/// [`crate::device::Pool::install`]. `each` is told the time of every iteration in milliseconds.
 ///
 /// Source: Caffe's `caffe time`.
 pub fn time<T: Real>(
@@ -68,7 +68,11 @@ pub fn time<T: Real>(
     each: &mut dyn FnMut(usize, f64),
 ) -> Result<Timing> {
     let (iterations, layers) = (iterations.max(1), net.nodes().len());
-    for _ in 0..WARM_UP {
+    let begin = Instant::now();
+    for pass in 0..WARM_UP.0 {
+        if pass > 0 && begin.elapsed().as_secs_f64() > WARM_UP.1 {
+            break; // all memory is touched
+        }
         net.forward(weights)?;
         if !net.forward_only() {
             net.backward(weights)?;
