@@ -112,6 +112,17 @@ impl<T: Element> Buffer<T> {
         }
     }
 
+    /// Exchanges the values with another buffer of the same length and the same memory, at no cost; whether it could.
+    pub fn exchange(&mut self, other: &mut Buffer<T>) -> bool {
+        let fits = self.len == other.len && self.host.len() == other.host.len();
+        let on_host = self.residence == Residence::Host && other.residence == Residence::Host;
+        if fits && on_host {
+            std::mem::swap(&mut self.host, &mut other.host);
+            std::mem::swap(&mut self.start, &mut other.start);
+        }
+        fits && on_host
+    }
+
     /// The values in host memory; an empty slice where they are not there.
     pub fn host(&self) -> &[T] {
         match self.residence {
@@ -250,6 +261,19 @@ mod tests {
         }
         b.reuse(1000);
         assert_eq!(b.host_mut(), [0.0; 1000]);
+    }
+
+    #[test]
+    fn buffers_of_one_size_exchange_their_memory() {
+        let (mut a, mut b) = (Buffer::from_slice(&[1.0f32, 2.0]), Buffer::from_slice(&[3.0, 4.0]));
+        let (at_a, at_b) = (a.host().as_ptr(), b.host().as_ptr());
+        assert!(a.exchange(&mut b));
+        assert_eq!((a.host(), b.host()), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
+        assert_eq!((a.host().as_ptr(), b.host().as_ptr()), (at_b, at_a));
+        let mut larger = Buffer::from_slice(&[5.0; 9]);
+        larger.resize(2);
+        assert!(!a.exchange(&mut larger) && !a.exchange(&mut Buffer::new(2)));
+        assert_eq!(a.host(), [3.0, 4.0]);
     }
 
     #[test]

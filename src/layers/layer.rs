@@ -1,6 +1,6 @@
 //! The trait every layer implements.
 
-use super::{Backward, Forward, Setup};
+use super::{Backward, Forward, Setup, Step};
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::Result;
@@ -15,7 +15,11 @@ pub enum Sharing {
     /// The layer may overwrite its first bottom, if the prototxt gives both the same name. Whether backward
     /// still works then follows from [`Layer::reads`].
     InPlace,
-    /// Tops are the bottom's values (`Split`): forward costs nothing; gradients are apart.
+    /// The last bottom's gradient lies where the top's was: backward costs nothing for it, or one
+    /// pass in place (a sum). In such a call the top's diff is [in place](super::Inputs::in_place).
+    LastDiff,
+    /// Tops are the bottom's values (`Split`): forward costs nothing. The bottom's gradient is added up in the memory of
+    /// the last top's; the others are apart.
     Data,
     /// The top is the bottom in another shape (`Reshape`, `Flatten`): neither direction costs anything.
     DataAndDiff,
@@ -108,6 +112,22 @@ pub trait Layer<T: Real>: Send {
 
     /// Overwrites the bottom diffs that `propagate` asks for, adds to the diffs of the parameters that are learned.
     fn backward(&mut self, cx: &Context<T>, io: Backward<T>) -> Result<()>;
+
+    /// What it does to each element, if it runs in place and another layer may do it along ([`Layer::absorbs`]).
+    fn step(&self) -> Option<Step> {
+        None
+    }
+
+    /// How many of the layers that follow in place on its top it can do along in its own passes, from the first on;
+    /// `chain` says what they do, `need_backward` whether backward runs them and this one too.
+    ///
+    /// Where it takes some, each call may lend it their steps as `tail`, and their parameters behind its own: it then
+    /// gives the last one's top, and its backward starts from the last one's gradient and does theirs too. A call
+    /// with no tail is for it alone (`debug_info`); backward has the tail that forward had. What their backward reads
+    /// of the top stays for it to read.
+    fn absorbs(&self, _chain: &[Step], _need_backward: bool) -> usize {
+        0
+    }
 
     /// Whether it has code for a device; one that has none runs on the host.
     fn on_device(&self) -> bool {

@@ -1,10 +1,10 @@
 //! Builds a net: filters and wires the layers, shapes them, and settles once which blobs share memory.
 
-use super::{Keep, filter, in_place, insert_splits, keep, liveness, params};
+use super::{Keep, filter, fuse, in_place, insert_splits, keep, liveness, params};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Layer, Setup, Sharing, registry};
+use crate::layers::{Layer, Setup, Sharing, Step, registry};
 use crate::math::Real;
 use crate::proto::caffe::{LayerParameter, NetParameter, NetState, Phase};
 use std::collections::HashMap;
@@ -37,6 +37,14 @@ pub struct Node<T: Real> {
     pub need_backward: bool,
     /// Weights of its tops in the loss.
     pub loss_weight: Vec<f32>,
+    /// The layer that does its work along, in a fused net.
+    pub leader: Option<usize>,
+    /// What the layers do whose work it does along.
+    pub(super) tail: Vec<Step>,
+    /// Its parameters and those of the layers whose work it does along.
+    pub(super) all_params: Vec<ParamId>,
+    /// Which of those want a gradient.
+    pub(super) all_learned: Vec<bool>,
     /// Room for the buffers that the store lends it for a call.
     pub(super) lent: Vec<Buffer<T>>,
 }
@@ -56,6 +64,9 @@ pub struct Net<T: Real> {
     pub(super) warnings: Vec<String>,
     pub(super) keep: Keep,
     pub(super) forward_only: bool,
+    /// Whether layers may do the work of others along, and whether the last forward pass had them do it.
+    pub(super) fusion: bool,
+    pub(super) fused: bool,
 }
 
 impl<T: Real> Net<T> {
@@ -92,6 +103,8 @@ impl<T: Real> Net<T> {
             warnings: Vec::new(),
             keep: keep.clone(),
             forward_only: *keep != Keep::All && state.phase() == Phase::Test && !param.force_backward(),
+            fusion: true,
+            fused: false,
         };
         let mut builder = Builder { names: HashMap::new(), params: params::Registrar::new(), weights };
         for (layer, nth) in layers {
@@ -100,6 +113,7 @@ impl<T: Real> Net<T> {
         }
         liveness::settle(&mut net, param.force_backward())?;
         in_place::check(&net)?;
+        fuse::settle(&mut net);
         keep::settle(&mut net)?;
         net.allocate(builder.weights);
         Ok(net)
@@ -127,6 +141,7 @@ impl<T: Real> Net<T> {
                 }
             }
         }
+        fuse::settle(self);
         keep::settle(self)
     }
 
@@ -209,6 +224,10 @@ impl<T: Real> Builder<'_, T> {
             params: claimed,
             param_shapes,
             need_backward: false,
+            leader: None,
+            tail: Vec::new(),
+            all_params: Vec::new(),
+            all_learned: Vec::new(),
             lent: Vec::new(),
             layer,
             bottom,
@@ -256,7 +275,9 @@ impl<T: Real> Builder<'_, T> {
                 bottom.first().map(|&b| pick(&net.blobs[b]))
             };
             let (data, diff) = match layer.sharing() {
+                Sharing::Data if j + 1 == param.top.len() => (shared(|b| b.data), shared(|b| b.diff)),
                 Sharing::Data => (shared(|b| b.data), None),
+                Sharing::LastDiff => (None, bottom.last().map(|&b| net.blobs[b].diff)),
                 Sharing::DataAndDiff => (shared(|b| b.data), shared(|b| b.diff)),
                 Sharing::None | Sharing::InPlace => (None, None),
             };

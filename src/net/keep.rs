@@ -95,7 +95,12 @@ fn spans<T: Real>(net: &Net<T>) -> Vec<Option<Span>> {
         node.bottom.iter().chain(&node.top).for_each(|&b| used(net.blobs[b].data, i));
         if node.need_backward {
             let step = 2 * net.nodes.len() - 1 - i;
-            read_backward(node).for_each(|b| used(net.blobs[b].data, step));
+            // Who does the work of others along, reads what they would.
+            let leader = node.leader.map_or(step, |leader| 2 * net.nodes.len() - 1 - leader);
+            read_backward(node).for_each(|b| {
+                used(net.blobs[b].data, step);
+                used(net.blobs[b].data, leader);
+            });
             diffs_read(node).for_each(|b| used(net.blobs[b].diff, step));
             let wanted = node.bottom.iter().zip(&node.propagate).filter(|(_, p)| **p);
             wanted.for_each(|(&b, _)| used(net.blobs[b].diff, step));

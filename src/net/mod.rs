@@ -2,6 +2,7 @@
 
 mod build;
 mod filter;
+mod fuse;
 mod in_place;
 mod insert_splits;
 mod keep;

@@ -9,6 +9,13 @@ use crate::math::Real;
 use crate::proto::caffe::Phase;
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 
+impl<T: Real> Node<T> {
+    /// How many steps of its tail a call has, and how many parameters.
+    fn work(&self, fused: bool) -> (usize, usize) {
+        if fused { (self.tail.len(), self.all_params.len()) } else { (0, self.params.len()) }
+    }
+}
+
 impl<T: Real> Net<T> {
     /// Runs all layers forward; the weighted sum of the losses. Each call is the next pass of the random streams.
     pub fn forward(&mut self, weights: &mut Weights<T>) -> Result<f64> {
@@ -23,6 +30,7 @@ impl<T: Real> Net<T> {
     /// Begins a pass: what [`Net::forward`] does before it runs the layers one by one.
     pub fn begin_pass(&mut self) {
         self.cx.pass = self.next_pass;
+        self.fused = self.fusion && self.debug.is_none();
         self.next_pass += 1;
     }
 
@@ -39,18 +47,20 @@ impl<T: Real> Net<T> {
     /// Runs one layer forward; what it adds to the loss.
     pub fn forward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<f64> {
         self.check_forward(i)?;
-        let Net { nodes, blobs, store, cx, .. } = self;
+        let Net { nodes, blobs, store, cx, fused, .. } = self;
         let node = &mut nodes[i];
         cx.layer = i as u32;
-        if matches!(node.layer.sharing(), Sharing::Data | Sharing::DataAndDiff) {
-            // Settled when the net was built.
-        } else {
+        let settled = matches!(node.layer.sharing(), Sharing::Data | Sharing::DataAndDiff);
+        let done_along = *fused && node.leader.is_some();
+        if !settled && !done_along {
+            let (tail, params) = node.work(*fused);
             node.lent.extend(node.top.iter().map(|&t| store.lend(blobs[t].data)));
             let io = Forward {
                 bottom: Inputs::data_of(store, blobs, &node.bottom),
                 top: Outputs::new(&mut node.lent, blobs, &node.top),
-                params: Params::new(weights, &node.params, &node.learned),
+                params: Params::new(weights, &node.all_params[..params], &node.all_learned[..params]),
                 need_backward: node.need_backward,
+                tail: &node.tail[..tail],
             };
             let done = node.layer.forward(cx, io);
             for (&t, buffer) in node.top.iter().zip(node.lent.drain(..)) {
@@ -95,10 +105,12 @@ impl<T: Real> Net<T> {
             store.get_mut(blobs[t].diff).host_mut().fill(T::from_f64(w.into()));
         }
         self.check_backward(i)?;
-        let Net { nodes, blobs, store, cx, .. } = self;
+        let Net { nodes, blobs, store, cx, fused, .. } = self;
         let node = &mut nodes[i];
         cx.layer = i as u32;
-        if node.layer.sharing() != Sharing::DataAndDiff {
+        let done_along = *fused && node.leader.is_some();
+        if node.layer.sharing() != Sharing::DataAndDiff && !done_along {
+            let (tail, params) = node.work(*fused);
             for (&b, &wanted) in node.bottom.iter().zip(&node.propagate) {
                 node.lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
             }
@@ -109,7 +121,8 @@ impl<T: Real> Net<T> {
                 live: &node.live,
                 bottom_diff: Outputs::new(&mut node.lent, blobs, &node.bottom),
                 propagate: &node.propagate,
-                params: Params::new(weights, &node.params, &node.learned),
+                params: Params::new(weights, &node.all_params[..params], &node.all_learned[..params]),
+                tail: &node.tail[..tail],
             };
             let done = node.layer.backward(cx, io);
             for ((&b, buffer), &wanted) in node.bottom.iter().zip(node.lent.drain(..)).zip(&node.propagate) {
@@ -123,6 +136,14 @@ impl<T: Real> Net<T> {
             self.describe_backward(i, weights);
         }
         Ok(())
+    }
+
+    /// Whether a layer may do along what layers in place on its top do (it may, unless told otherwise): a `BatchNorm` the
+    /// `Scale` and `ReLU` behind it, for one. Blobs, parameters and gradients are the same within rounding. Switch it off
+    /// to look at the blobs between [`Net::forward_layer`]s; `debug_info` does so by itself. Takes effect with
+    /// the next forward pass.
+    pub fn set_fusion(&mut self, on: bool) {
+        self.fusion = on;
     }
 
     /// The layers, in the order in which they run.
