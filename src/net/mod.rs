@@ -6,8 +6,6 @@ mod fuse;
 mod in_place;
 mod insert_splits;
 mod keep;
-#[cfg(test)]
-mod keep_tests;
 mod lifetimes;
 mod liveness;
 mod params;

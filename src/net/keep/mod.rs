@@ -170,3 +170,6 @@ pub(super) fn not_kept(name: &str) -> Error {
     )
     .suggest("build the net with Keep::All, or with Keep::Blobs and this name")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Nets whose blobs share memory against the same nets whose blobs do not: random ones, and what is refused.
 
-use super::{Keep, Net};
 use crate::blob::{Shape, Weights};
 use crate::math::{Purpose, Stream};
+use crate::net::{Keep, Net};
 use crate::proto::caffe::NetParameter;
 use crate::proto::parse_net;
 
@@ -28,7 +28,7 @@ fn random_net(stream: &mut Stream) -> String {
         let one = |kind: &str, top: &str, more: &str| {
             format!("layer {{ name: 'l{i}' type: '{kind}' bottom: '{a}' top: '{top}' {more} }}\n")
         };
-        let (layers, top) = match below(16) {
+        let (layers, top) = match below(18) {
             0 | 1 => (
                 one(
                     "Convolution",
@@ -52,6 +52,21 @@ fn random_net(stream: &mut Stream) -> String {
             8 => (one("LRN", &y, "lrn_param { local_size: 3 alpha: 0.5 }"), y),
             9 => (one("Pooling", &y, "pooling_param { kernel_size: 3 stride: 1 pad: 1 }"), y),
             10 => (one("BatchNorm", &y, ""), y),
+            // A chain that runs as one.
+            16 => {
+                let norm = one("BatchNorm", &y, "");
+                let scale = format!(
+                    "layer {{ name: 's{i}' type: 'Scale' bottom: '{y}' top: '{y}' scale_param {{ bias_term: true }} }}\n"
+                );
+                (
+                    norm + &scale
+                        + &scale
+                            .replace("'s", "'r")
+                            .replace("Scale", "ReLU")
+                            .replace("scale_param { bias_term: true }", ""),
+                    y,
+                )
+            }
             11 => (one("Scale", &y, "scale_param { bias_term: true filler { type: 'uniform' } }"), y),
             12 => {
                 let operation = ["SUM", "PROD", "MAX"][below(3)];
