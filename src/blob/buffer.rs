@@ -85,6 +85,23 @@ impl<T: Element> Buffer<T> {
         }
     }
 
+    /// Makes it a buffer of `len` values of no meaning, in the memory it has as far as that goes.
+    pub(super) fn reuse(&mut self, len: usize) {
+        if len != self.len {
+            self.device = None;
+            self.len = len;
+        }
+        self.residence = match self.host.is_empty() {
+            true => Residence::Nowhere,
+            false => Residence::Host,
+        };
+    }
+
+    /// Bytes of host memory that it holds.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.host.as_slice())
+    }
+
     /// Takes host memory now, so that the first iteration allocates no more than the others.
     pub fn allocate(&mut self) {
         if self.host.len() < self.start + self.len || self.residence == Residence::Nowhere {
@@ -93,6 +110,17 @@ impl<T: Element> Buffer<T> {
             self.start = self.host.as_ptr().align_offset(ALIGN).min(spare);
             self.residence = Residence::Host;
         }
+    }
+
+    /// Exchanges the values with another buffer of the same length and the same memory, at no cost; whether it could.
+    pub fn exchange(&mut self, other: &mut Buffer<T>) -> bool {
+        let fits = self.len == other.len && self.host.len() == other.host.len();
+        let on_host = self.residence == Residence::Host && other.residence == Residence::Host;
+        if fits && on_host {
+            std::mem::swap(&mut self.host, &mut other.host);
+            std::mem::swap(&mut self.start, &mut other.start);
+        }
+        fits && on_host
     }
 
     /// The values in host memory; an empty slice where they are not there.
@@ -221,6 +249,31 @@ mod tests {
         assert_eq!((b.residence(), b.host().len(), b.len()), (Residence::Nowhere, 0, 3));
         assert_eq!(b.host_mut(), [0.0; 3]);
         assert_eq!(b.host().as_ptr() as usize % ALIGN, 0);
+    }
+
+    #[test]
+    fn memory_is_reused_for_fewer_values() {
+        let mut b = Buffer::from_slice(&[1.0f32; 100]);
+        let (at, bytes) = (b.host().as_ptr(), b.bytes());
+        for len in [7, 100] {
+            b.reuse(len);
+            assert_eq!((b.host_mut().len(), b.host().as_ptr(), b.bytes()), (len, at, bytes));
+        }
+        b.reuse(1000);
+        assert_eq!(b.host_mut(), [0.0; 1000]);
+    }
+
+    #[test]
+    fn buffers_of_one_size_exchange_their_memory() {
+        let (mut a, mut b) = (Buffer::from_slice(&[1.0f32, 2.0]), Buffer::from_slice(&[3.0, 4.0]));
+        let (at_a, at_b) = (a.host().as_ptr(), b.host().as_ptr());
+        assert!(a.exchange(&mut b));
+        assert_eq!((a.host(), b.host()), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
+        assert_eq!((a.host().as_ptr(), b.host().as_ptr()), (at_b, at_a));
+        let mut larger = Buffer::from_slice(&[5.0; 9]);
+        larger.resize(2);
+        assert!(!a.exchange(&mut larger) && !a.exchange(&mut Buffer::new(2)));
+        assert_eq!(a.host(), [3.0, 4.0]);
     }
 
     #[test]

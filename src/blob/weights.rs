@@ -78,6 +78,11 @@ impl<T: Element> Weights<T> {
         self.params.iter_mut()
     }
 
+    /// Bytes of host memory that values and gradients hold.
+    pub fn bytes(&self) -> usize {
+        self.params.iter().map(|p| p.data.bytes() + p.diff.bytes()).sum()
+    }
+
     /// Sets all gradients to zero.
     pub fn clear_diffs(&mut self) {
         for p in &mut self.params {

@@ -3,6 +3,7 @@
 use super::log::{From, Log};
 use super::{Matches, number::general, say};
 use crate::error::Result;
+use crate::net::Keep;
 use crate::proto::caffe::Phase;
 use crate::tools::{npz, open, run as tool};
 use std::process::ExitCode;
@@ -19,7 +20,10 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
             None => npz::Arrays::new(),
         };
         tool::misspelt(arrays.keys()).iter().for_each(|note| log.warn(From::Caffe, note));
-        let (mut net, mut weights) = tool::build(&file, backward, matches.number("seed", 1)?)?;
+        let target = matches.optional_path("output");
+        // A file gets every blob; without one only outputs are shown.
+        let keep = if target.is_some() { Keep::All } else { Keep::Blobs(tool::fed(&file, &arrays)) };
+        let (mut net, mut weights) = tool::build(&file, backward, matches.number("seed", 1)?, &keep)?;
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         let output = tool::run(&mut net, &mut weights, &arrays, backward).map_err(|e| match &input {
@@ -27,7 +31,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
             Some(path) if e.layer().is_none() => e.in_file(path.display().to_string()),
             _ => file.locate(e),
         })?;
-        if let Some(path) = matches.optional_path("output") {
+        if let Some(path) = target {
             npz::write(&path, &output)?;
             return Ok(ExitCode::SUCCESS);
         }

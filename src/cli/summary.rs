@@ -3,6 +3,7 @@
 use super::{Matches, say};
 use crate::blob::Weights;
 use crate::error::Result;
+use crate::net::Keep;
 use crate::proto::caffe::Phase;
 use crate::tools::summary::summary;
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let file = matches.net("NET", matches.phase(Phase::Train)?)?;
     let mut weights = Weights::new();
-    let net = file.build::<f32>(1, &mut weights)?;
+    let net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
     say(&summary(&net, &weights).lines().join("\n"));
     Ok(ExitCode::SUCCESS)
 }

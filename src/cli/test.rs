@@ -4,6 +4,7 @@ use super::log::{From, Log};
 use super::{Matches, number::general};
 use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
+use crate::net::Keep;
 use crate::proto::caffe::Phase;
 use crate::solver::evaluate::read_outputs;
 use crate::tools::open;
@@ -19,7 +20,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let file = matches.net("model", Phase::Test)?;
         file.upgrades.iter().for_each(|note| log.info(From::Caffe, note));
         let mut weights = Weights::new();
-        let mut net = file.build::<f32>(1, &mut weights)?;
+        let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         log.info(From::Caffe, "Use CPU.");

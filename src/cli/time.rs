@@ -5,8 +5,9 @@ use super::{Matches, number::general, say};
 use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::math;
+use crate::net::Keep;
 use crate::proto::caffe::Phase;
-use crate::tools::{open, time as tool};
+use crate::tools::{memory, open, time as tool};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -28,10 +29,8 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         if matches.text("batch")?.is_some() {
             file.set_batch(matches.number("batch", 0)?)?;
         }
-        // A net that is deployed runs forward alone.
-        let backward = phase == Phase::Train || file.param.force_backward();
         let mut weights = Weights::new();
-        let mut net = file.build::<f32>(1, &mut weights)?;
+        let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         tool::prepare(&mut net, &mut weights);
         info(&format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }));
@@ -43,8 +42,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let mut each = |i: usize, ms: f64| {
             info(&format!("Iteration: {} forward-backward time: {} ms.", i + 1, general(ms)));
         };
-        let timing = tool::time(&mut net, &mut weights, iterations, backward, &mut each)
-            .map_err(|e| file.locate(e))?;
+        let timing = tool::time(&mut net, &mut weights, iterations, &mut each).map_err(|e| file.locate(e))?;
         info("Average time per layer: ");
         for layer in &timing.layers {
             info(&format!("{:>10}\tforward: {} ms.", layer.name, general(layer.forward_ms)));
@@ -55,6 +53,9 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let both = timing.mean_forward_ms + timing.mean_backward_ms;
         info(&format!("Average Forward-Backward: {} ms.", general(both)));
         info(&format!("Total Time: {} ms.", general(timing.total_ms)));
+        if let Some(peak) = memory::peak_resident() {
+            info(&format!("Peak memory: {}.", memory::megabytes(peak as usize)));
+        }
         info("*** Benchmark ends ***");
         let ceiling = before.into_iter().chain(ceiling()).reduce(f64::max);
         timing.lines(ceiling).iter().for_each(|line| log.line(line));
@@ -62,14 +63,15 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
             log.line(&format!("ceiling: {ceiling:.1} GFLOP/s, {threads} x the kernel's rate on one core"));
         }
         if matches.is_set("json") {
-            say(&json(&timing, threads, ceiling).to_string());
+            let bytes = [net.bytes(), weights.bytes()];
+            say(&json(&timing, threads, ceiling, bytes).to_string());
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
 /// The figures as one JSON object; what is no figure is `null`.
-fn json(timing: &tool::Timing, threads: usize, ceiling: Option<f64>) -> Value {
+fn json(timing: &tool::Timing, threads: usize, ceiling: Option<f64>, bytes: [usize; 2]) -> Value {
     let layer = |l: &tool::LayerTime| {
         let [forward, backward] = l.rates();
         json!({
@@ -103,6 +105,9 @@ fn json(timing: &tool::Timing, threads: usize, ceiling: Option<f64>) -> Value {
         "ceiling_gflops": ceiling,
         "iterations": timing.iterations,
         "threads": threads,
+        "blob_bytes": bytes[0],
+        "param_bytes": bytes[1],
+        "peak_bytes": memory::peak_resident(),
         "layers": timing.layers.iter().map(layer).collect::<Vec<_>>(),
     })
 }

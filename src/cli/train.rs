@@ -5,6 +5,7 @@ use super::signals::Signals;
 use super::test::with_loss;
 use super::{Matches, number::general};
 use crate::error::{Error, Kind, Result};
+use crate::net::Keep;
 use crate::proto::caffe::{SolverParameter, solver_parameter::SolverMode};
 use crate::proto::read_solver;
 use crate::solver::{Action, Event, Observer, Output, Solver};
@@ -24,7 +25,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         watcher
             .log
             .info(From::Caffe, &format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }));
-        let mut solver = Solver::<f32>::new(&param, Some(&parsed.source), &mut watcher)?;
+        let mut solver = Solver::<f32>::keeping(&param, Some(&parsed.source), &mut watcher, &Keep::Outputs)?;
         summary(solver.net(), solver.weights()).lines().iter().for_each(|line| watcher.log.line(line));
         if let Some(state) = matches.optional_path("snapshot") {
             watcher.log.info(From::Caffe, &format!("Resuming from {}", state.display()));

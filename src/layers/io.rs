@@ -1,5 +1,6 @@
 //! What the net lends a layer for one call.
 
+use super::Step;
 use crate::blob::{Blob, Buffer, Param, ParamId, Shape, Store, Weights};
 use crate::math::Real;
 
@@ -167,6 +168,9 @@ pub struct Forward<'a, T> {
     pub params: Params<'a, T>,
     /// Whether this pass may be followed by a call of backward: if not, nothing need be kept for it.
     pub need_backward: bool,
+    /// What the layers behind it do that it does along: as many steps as it said it [absorbs](super::Layer::absorbs), or
+    /// none. Their parameters follow its own.
+    pub tail: &'a [Step],
 }
 
 /// What a layer has for its backward pass.
@@ -187,4 +191,6 @@ pub struct Backward<'a, T> {
     pub propagate: &'a [bool],
     /// Parameters; their diffs are added to.
     pub params: Params<'a, T>,
+    /// The tail that forward had.
+    pub tail: &'a [Step],
 }

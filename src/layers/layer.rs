@@ -1,6 +1,6 @@
 //! The trait every layer implements.
 
-use super::{Backward, Forward, Setup};
+use super::{Backward, Forward, Setup, Step};
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::Result;
@@ -15,7 +15,11 @@ pub enum Sharing {
     /// The layer may overwrite its first bottom, if the prototxt gives both the same name. Whether backward
     /// still works then follows from [`Layer::reads`].
     InPlace,
-    /// Tops are the bottom's values (`Split`): forward costs nothing; gradients are apart.
+    /// The last bottom's gradient lies where the top's was: backward costs nothing for it, or one
+    /// pass in place (a sum). In such a call the top's diff is [in place](super::Inputs::in_place).
+    LastDiff,
+    /// Tops are the bottom's values (`Split`): forward costs nothing. The bottom's gradient is added up in the memory of
+    /// the last top's; the others are apart.
     Data,
     /// The top is the bottom in another shape (`Reshape`, `Flatten`): neither direction costs anything.
     DataAndDiff,
@@ -84,6 +88,12 @@ pub trait Layer<T: Real>: Send {
         false
     }
 
+    /// Of a layer without bottoms: whether each forward pass writes all values of this top anew. If not, they must stay
+    /// from pass to pass, and the net gives them memory of their own.
+    fn refills(&self, _top: usize) -> bool {
+        false
+    }
+
     /// Weight of a top in the loss where the prototxt gives none: 1 for the first top of a loss.
     fn loss_weight(&self, _top: usize) -> f32 {
         0.0
@@ -106,6 +116,22 @@ pub trait Layer<T: Real>: Send {
     /// Multiply-adds of a forward pass over one bottom by the direct method, where they are what the layer's time goes
     /// into; 0 for all others. Each gradient, with respect to parameters and to the bottom, takes as many again.
     fn multiply_adds(&self) -> u64 {
+        0
+    }
+
+    /// What it does to each element, if it runs in place and another layer may do it along ([`Layer::absorbs`]).
+    fn step(&self) -> Option<Step> {
+        None
+    }
+
+    /// How many of the layers that follow in place on its top it can do along in its own passes, from the first on;
+    /// `chain` says what they do, `need_backward` whether backward runs them and this one too.
+    ///
+    /// Where it takes some, each call may lend it their steps as `tail`, and their parameters behind its own: it then
+    /// gives the last one's top, and its backward starts from the last one's gradient and does theirs too. A call
+    /// with no tail is for it alone (`debug_info`); backward has the tail that forward had. What their backward reads
+    /// of the top stays for it to read.
+    fn absorbs(&self, _chain: &[Step], _need_backward: bool) -> usize {
         0
     }
 

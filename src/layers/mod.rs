@@ -15,7 +15,11 @@ pub mod vision;
 mod io;
 mod layer;
 mod setup;
+mod step;
 
 pub use io::{Backward, Forward, Inputs, Outputs, Params};
 pub use layer::{Layer, Reads, Sharing};
+pub use normalization::Channels;
 pub use setup::Setup;
+pub use step::Step;
+pub(crate) use step::Tail;

@@ -3,38 +3,40 @@
 use super::Real;
 use std::cell::RefCell;
 
-/// A cache line; a vector of them is aligned to 64 bytes.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u64; 8]);
+/// Bytes of a cache line, and of the widest vector register.
+const ALIGN: usize = 64;
+/// Words of a line.
+const LINE: usize = ALIGN / size_of::<u64>();
 
 thread_local! {
     /// Buffers nobody uses now. Calls nest (and a thread that waits for another steals its work), so there are
     /// several.
-    static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `f` with `len` numbers of unspecified value, aligned to 64 bytes.
 ///
 /// The memory stays with the thread, so that a repeated computation allocates nothing.
 pub(crate) fn scratch<T: Real, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
-    let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
-    let mut buffer = FREE.with_borrow_mut(|free| take(free, lines));
-    if buffer.len() < lines {
-        // Powers of two: few sizes, soon reached.
-        buffer = vec![Line([0; 8]); lines.next_power_of_two()];
+    let words = (len * size_of::<T>()).div_ceil(size_of::<u64>());
+    let mut buffer = FREE.with_borrow_mut(|free| take(free, words + LINE));
+    if buffer.len() < words + LINE {
+        // Powers of two: few sizes, soon reached. Zeros come straight from the system, which gives memory only to the
+        // pages that are used.
+        buffer = vec![0; words.next_power_of_two() + LINE];
     }
-    // SAFETY: the lines are initialised, long and aligned enough, and `T` is f32 or f64, for which every bit
-    // pattern is a number.
-    let numbers = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<T>(), len) };
+    let start = buffer.as_ptr().align_offset(ALIGN).min(LINE);
+    // SAFETY: the words are initialised, enough behind `start` and aligned for `T`, which is f32 or f64, for which every
+    // bit pattern is a number.
+    let numbers = unsafe { std::slice::from_raw_parts_mut(buffer[start..].as_mut_ptr().cast::<T>(), len) };
     let result = f(numbers);
     FREE.with_borrow_mut(|free| free.push(buffer));
     result
 }
 
-/// The smallest free buffer of at least `lines`, else the largest one, else a new empty one.
-fn take(free: &mut Vec<Vec<Line>>, lines: usize) -> Vec<Line> {
-    let fits = (0..free.len()).filter(|&i| free[i].len() >= lines).min_by_key(|&i| free[i].len());
+/// The smallest free buffer of at least `words`, else the largest one, else a new empty one.
+fn take(free: &mut Vec<Vec<u64>>, words: usize) -> Vec<u64> {
+    let fits = (0..free.len()).filter(|&i| free[i].len() >= words).min_by_key(|&i| free[i].len());
     match fits.or_else(|| (0..free.len()).max_by_key(|&i| free[i].len())) {
         Some(i) => free.swap_remove(i),
         None => Vec::new(),

@@ -1,12 +1,12 @@
 //! Builds a net: filters and wires the layers, shapes them, and settles once which blobs share memory.
 
-use super::{filter, in_place, insert_splits, liveness, params};
+use super::{Keep, filter, fuse, in_place, insert_splits, keep, liveness, params};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Layer, Setup, Sharing, registry};
+use crate::layers::{Layer, Setup, Sharing, Step, registry};
 use crate::math::Real;
-use crate::proto::caffe::{LayerParameter, NetParameter, NetState};
+use crate::proto::caffe::{LayerParameter, NetParameter, NetState, Phase};
 use std::collections::HashMap;
 
 /// A layer in its place in a net.
@@ -37,6 +37,14 @@ pub struct Node<T: Real> {
     pub need_backward: bool,
     /// Weights of its tops in the loss.
     pub loss_weight: Vec<f32>,
+    /// The layer that does its work along, in a fused net.
+    pub leader: Option<usize>,
+    /// What the layers do whose work it does along.
+    pub(super) tail: Vec<Step>,
+    /// Its parameters and those of the layers whose work it does along.
+    pub(super) all_params: Vec<ParamId>,
+    /// Which of those want a gradient.
+    pub(super) all_learned: Vec<bool>,
     /// Room for the buffers that the store lends it for a call.
     pub(super) lent: Vec<Buffer<T>>,
 }
@@ -54,6 +62,11 @@ pub struct Net<T: Real> {
     /// Whether each pass describes itself (`debug_info`), and what it said.
     pub(super) debug: Option<Vec<String>>,
     pub(super) warnings: Vec<String>,
+    pub(super) keep: Keep,
+    pub(super) forward_only: bool,
+    /// Whether layers may do the work of others along, and whether the last forward pass had them do it.
+    pub(super) fusion: bool,
+    pub(super) fused: bool,
 }
 
 impl<T: Real> Net<T> {
@@ -63,7 +76,16 @@ impl<T: Real> Net<T> {
     /// the train net's, and add the others. `seed` keys all random streams.
     ///
     /// Errors: no layer in that state, and all that can be wrong with one. They name layer and field; [`crate::proto`]'s `Source` turns them into lines of the prototxt.
+    ///
+    /// All its blobs can be read after a pass ([`Keep::All`]); [`Net::keeping`] saves memory.
     pub fn new(param: &NetParameter, seed: u64, weights: &mut Weights<T>) -> Result<Net<T>> {
+        Net::keeping(param, seed, weights, &Keep::All)
+    }
+
+    /// [`Net::new`], but only what `keep` names can be read after a pass: the other blobs share memory.
+    ///
+    /// Errors: also a name that no blob has.
+    pub fn keeping(param: &NetParameter, seed: u64, weights: &mut Weights<T>, keep: &Keep) -> Result<Net<T>> {
         let state = param.state.clone().unwrap_or_default();
         let kept = filter(&param.layer, &state)?;
         if kept.is_empty() {
@@ -79,6 +101,10 @@ impl<T: Real> Net<T> {
             next_pass: 0,
             debug: param.debug_info().then(Vec::new),
             warnings: Vec::new(),
+            keep: keep.clone(),
+            forward_only: *keep != Keep::All && state.phase() == Phase::Test && !param.force_backward(),
+            fusion: true,
+            fused: false,
         };
         let mut builder = Builder { names: HashMap::new(), params: params::Registrar::new(), weights };
         for (layer, nth) in layers {
@@ -87,6 +113,8 @@ impl<T: Real> Net<T> {
         }
         liveness::settle(&mut net, param.force_backward())?;
         in_place::check(&net)?;
+        fuse::settle(&mut net);
+        keep::settle(&mut net)?;
         net.allocate(builder.weights);
         Ok(net)
     }
@@ -109,23 +137,28 @@ impl<T: Real> Net<T> {
                 let count = shape.count();
                 blob.shape = shape;
                 for id in [blob.data, blob.diff] {
-                    self.store.get_mut(id).resize(count);
+                    self.store.resize(id, count);
                 }
             }
         }
-        Ok(())
+        fuse::settle(self);
+        keep::settle(self)
     }
 
     /// Gives every blob that is used its memory, so that the first iteration allocates no more than the others.
     fn allocate(&mut self, weights: &mut Weights<T>) {
         for node in &mut self.nodes {
             node.lent.reserve(node.top.len().max(node.bottom.len()));
-            for &t in &node.top {
-                self.store.get_mut(self.blobs[t].data).allocate();
+            let own = |id: &BufferId| self.store.keeps(*id); // what is shared has its memory
+            let tops = node.top.iter().map(|&t| self.blobs[t].data);
+            for id in tops.filter(own).collect::<Vec<_>>() {
+                self.store.get_mut(id).allocate();
             }
             if node.need_backward {
-                for &b in node.bottom.iter().chain(&node.top) {
-                    self.store.get_mut(self.blobs[b].diff).allocate();
+                let own = |id: &BufferId| self.store.keeps(*id);
+                let diffs = node.bottom.iter().chain(&node.top).map(|&b| self.blobs[b].diff);
+                for id in diffs.filter(own).collect::<Vec<_>>() {
+                    self.store.get_mut(id).allocate();
                 }
                 for (&p, _) in node.params.iter().zip(&node.learned).filter(|(_, l)| **l) {
                     weights.get_mut(p).diff.allocate();
@@ -191,6 +224,10 @@ impl<T: Real> Builder<'_, T> {
             params: claimed,
             param_shapes,
             need_backward: false,
+            leader: None,
+            tail: Vec::new(),
+            all_params: Vec::new(),
+            all_learned: Vec::new(),
             lent: Vec::new(),
             layer,
             bottom,
@@ -238,7 +275,9 @@ impl<T: Real> Builder<'_, T> {
                 bottom.first().map(|&b| pick(&net.blobs[b]))
             };
             let (data, diff) = match layer.sharing() {
+                Sharing::Data if j + 1 == param.top.len() => (shared(|b| b.data), shared(|b| b.diff)),
                 Sharing::Data => (shared(|b| b.data), None),
+                Sharing::LastDiff => (None, bottom.last().map(|&b| net.blobs[b].diff)),
                 Sharing::DataAndDiff => (shared(|b| b.data), shared(|b| b.diff)),
                 Sharing::None | Sharing::InPlace => (None, None),
             };

@@ -13,9 +13,9 @@ pub(super) fn settle<T: Real>(net: &mut Net<T>, force: bool) -> Result<()> {
         let above = node.bottom.iter().any(|&b| wanted[b]);
         for (p, &b) in node.propagate.iter_mut().zip(&node.bottom) {
             // The prototxt's own `propagate_down: true` asks for a gradient that nobody else wants.
-            *p &= wanted[b] || force || !node.param.propagate_down.is_empty();
+            *p &= !net.forward_only && (wanted[b] || force || !node.param.propagate_down.is_empty());
         }
-        node.need_backward = above || force || node.learned.iter().any(|&l| l);
+        node.need_backward = !net.forward_only && (above || force || node.learned.iter().any(|&l| l));
         for &t in &node.top {
             wanted[t] |= node.need_backward;
         }

@@ -3,8 +3,11 @@
 mod build;
 mod filter;
 mod flops;
+mod fuse;
 mod in_place;
 mod insert_splits;
+mod keep;
+mod lifetimes;
 mod liveness;
 mod params;
 mod run;
@@ -15,4 +18,5 @@ pub mod weights;
 pub use build::{Net, Node};
 pub use filter::filter;
 pub use insert_splits::insert_splits;
+pub use keep::Keep;
 pub use weights::{LoadReport, Misfit, load_weights};

@@ -1,12 +1,20 @@
 //! Runs a net forward and backward, and gives access to its blobs.
 
+use super::keep::not_kept;
 use super::{Net, Node};
-use crate::blob::{Blob, Shape, Weights};
+use crate::blob::{Blob, BufferId, Shape, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Forward, Inputs, Outputs, Params, Sharing};
 use crate::math::Real;
 use crate::proto::caffe::Phase;
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
+
+impl<T: Real> Node<T> {
+    /// How many steps of its tail a call has, and how many parameters.
+    fn work(&self, fused: bool) -> (usize, usize) {
+        if fused { (self.tail.len(), self.all_params.len()) } else { (0, self.params.len()) }
+    }
+}
 
 impl<T: Real> Net<T> {
     /// Runs all layers forward; the weighted sum of the losses. Each call is the next pass of the random streams.
@@ -22,6 +30,7 @@ impl<T: Real> Net<T> {
     /// Begins a pass: what [`Net::forward`] does before it runs the layers one by one.
     pub fn begin_pass(&mut self) {
         self.cx.pass = self.next_pass;
+        self.fused = self.fusion && self.debug.is_none();
         self.next_pass += 1;
     }
 
@@ -37,18 +46,21 @@ impl<T: Real> Net<T> {
 
     /// Runs one layer forward; what it adds to the loss.
     pub fn forward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<f64> {
-        let Net { nodes, blobs, store, cx, .. } = self;
+        self.check_forward(i)?;
+        let Net { nodes, blobs, store, cx, fused, .. } = self;
         let node = &mut nodes[i];
         cx.layer = i as u32;
-        if matches!(node.layer.sharing(), Sharing::Data | Sharing::DataAndDiff) {
-            // Settled when the net was built.
-        } else {
+        let settled = matches!(node.layer.sharing(), Sharing::Data | Sharing::DataAndDiff);
+        let done_along = *fused && node.leader.is_some();
+        if !settled && !done_along {
+            let (tail, params) = node.work(*fused);
             node.lent.extend(node.top.iter().map(|&t| store.lend(blobs[t].data)));
             let io = Forward {
                 bottom: Inputs::data_of(store, blobs, &node.bottom),
                 top: Outputs::new(&mut node.lent, blobs, &node.top),
-                params: Params::new(weights, &node.params, &node.learned),
+                params: Params::new(weights, &node.all_params[..params], &node.all_learned[..params]),
                 need_backward: node.need_backward,
+                tail: &node.tail[..tail],
             };
             let done = node.layer.forward(cx, io);
             for (&t, buffer) in node.top.iter().zip(node.lent.drain(..)) {
@@ -68,7 +80,14 @@ impl<T: Real> Net<T> {
     }
 
     /// Runs all layers that need it backward, from the losses of the last forward pass. Parameter diffs are added to.
+    ///
+    /// Errors: what a layer finds wrong; a net for forward passes alone; a second time after one forward pass, in a net
+    /// that does not keep all blobs.
     pub fn backward(&mut self, weights: &mut Weights<T>) -> Result<()> {
+        if self.forward_only {
+            return Err(Error::new(Kind::Net, "the net was built for forward passes alone")
+                .suggest("build it with force_backward, or with Keep::All"));
+        }
         for i in (0..self.nodes.len()).rev() {
             self.backward_layer(i, weights)?;
         }
@@ -77,16 +96,21 @@ impl<T: Real> Net<T> {
 
     /// Runs one layer backward, if it needs it.
     pub fn backward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<()> {
-        let Net { nodes, blobs, store, cx, .. } = self;
-        let node = &mut nodes[i];
-        if !node.need_backward {
+        if !self.nodes[i].need_backward {
             return Ok(());
         }
-        cx.layer = i as u32;
-        for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
+        let Net { nodes, blobs, store, .. } = self;
+        let losses = nodes[i].top.iter().zip(&nodes[i].loss_weight).filter(|(_, w)| **w != 0.0);
+        for (&t, &w) in losses {
             store.get_mut(blobs[t].diff).host_mut().fill(T::from_f64(w.into()));
         }
-        if node.layer.sharing() != Sharing::DataAndDiff {
+        self.check_backward(i)?;
+        let Net { nodes, blobs, store, cx, fused, .. } = self;
+        let node = &mut nodes[i];
+        cx.layer = i as u32;
+        let done_along = *fused && node.leader.is_some();
+        if node.layer.sharing() != Sharing::DataAndDiff && !done_along {
+            let (tail, params) = node.work(*fused);
             for (&b, &wanted) in node.bottom.iter().zip(&node.propagate) {
                 node.lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
             }
@@ -97,7 +121,8 @@ impl<T: Real> Net<T> {
                 live: &node.live,
                 bottom_diff: Outputs::new(&mut node.lent, blobs, &node.bottom),
                 propagate: &node.propagate,
-                params: Params::new(weights, &node.params, &node.learned),
+                params: Params::new(weights, &node.all_params[..params], &node.all_learned[..params]),
+                tail: &node.tail[..tail],
             };
             let done = node.layer.backward(cx, io);
             for ((&b, buffer), &wanted) in node.bottom.iter().zip(node.lent.drain(..)).zip(&node.propagate) {
@@ -111,6 +136,14 @@ impl<T: Real> Net<T> {
             self.describe_backward(i, weights);
         }
         Ok(())
+    }
+
+    /// Whether a layer may do along what layers in place on its top do (it may, unless told otherwise): a `BatchNorm` the
+    /// `Scale` and `ReLU` behind it, for one. Blobs, parameters and gradients are the same within rounding. Switch it off
+    /// to look at the blobs between [`Net::forward_layer`]s; `debug_info` does so by itself. Takes effect with
+    /// the next forward pass.
+    pub fn set_fusion(&mut self, on: bool) {
+        self.fusion = on;
     }
 
     /// The layers, in the order in which they run.
@@ -161,35 +194,55 @@ impl<T: Real> Net<T> {
         inputs.flat_map(|n| n.top.iter().copied()).collect()
     }
 
-    /// Values of a blob.
+    /// Whether the values of a blob can be read after a pass ([`Keep`](super::Keep)).
+    pub fn keeps(&self, blob: usize) -> bool {
+        self.store.keeps(self.blobs[blob].data)
+    }
+
+    /// Values of a blob; empty where the net does not keep them.
     pub fn data(&self, blob: usize) -> &[T] {
-        self.store.get(self.blobs[blob].data).host()
+        self.kept(self.blobs[blob].data)
     }
 
-    /// Values of a blob, for writing.
+    /// Values of a blob, for writing; empty where the net does not keep them.
     pub fn data_mut(&mut self, blob: usize) -> &mut [T] {
-        self.store.get_mut(self.blobs[blob].data).host_mut()
+        self.kept_mut(self.blobs[blob].data)
     }
 
-    /// Gradient of a blob; empty where backward never computes one.
+    /// Gradient of a blob; empty where backward never computes one or the net does not keep it.
     pub fn diff(&self, blob: usize) -> &[T] {
-        self.store.get(self.blobs[blob].diff).host()
+        self.kept(self.blobs[blob].diff)
     }
 
-    /// Gradient of a blob, for writing: the diff of an output, before [`Net::backward`].
+    /// Gradient of a blob, for writing: the diff of an output, before [`Net::backward`]. Empty where the net does not
+    /// keep it.
     pub fn diff_mut(&mut self, blob: usize) -> &mut [T] {
-        self.store.get_mut(self.blobs[blob].diff).host_mut()
+        self.kept_mut(self.blobs[blob].diff)
     }
 
-    /// Values of a blob as an array of its shape.
+    fn kept(&self, id: BufferId) -> &[T] {
+        if self.store.keeps(id) { self.store.get(id).host() } else { &[] }
+    }
+
+    fn kept_mut(&mut self, id: BufferId) -> &mut [T] {
+        if self.store.keeps(id) { self.store.get_mut(id).host_mut() } else { &mut [] }
+    }
+
+    /// Values of a blob as an array of its shape. Errors: no such blob; one that the net does not keep.
     pub fn view(&self, name: &str) -> Result<ArrayViewD<'_, T>> {
         let blob = self.blob(name)?;
+        if !self.keeps(blob) {
+            return Err(not_kept(name));
+        }
         ArrayViewD::from_shape(IxDyn(&self.blobs[blob].shape), self.data(blob)).map_err(shape_error)
     }
 
     /// Values of a blob as an array of its shape, for writing.
     pub fn view_mut(&mut self, name: &str) -> Result<ArrayViewMutD<'_, T>> {
         let blob = self.blob(name)?;
+        if !self.keeps(blob) {
+            return Err(not_kept(name));
+        }
         let shape = self.blobs[blob].shape.clone();
         ArrayViewMutD::from_shape(IxDyn(&shape), self.data_mut(blob)).map_err(shape_error)
     }
@@ -200,7 +253,7 @@ impl<T: Real> Net<T> {
         let count = shape.count();
         blob.shape = shape;
         for id in [blob.data, blob.diff] {
-            self.store.get_mut(id).resize(count);
+            self.store.resize(id, count);
         }
         Ok(())
     }
@@ -224,7 +277,7 @@ impl<T: Real> Net<T> {
         let node = &self.nodes[i];
         let mut lines = Vec::new();
         for &t in &node.top {
-            let (name, mean) = (&self.blobs[t].name, mean_abs(self.data(t)));
+            let (name, mean) = (&self.blobs[t].name, mean_abs(self.store.get(self.blobs[t].data).host()));
             lines.push(format!("    [Forward] Layer {}, top blob {name} data: {mean}", node.name));
         }
         for (k, &p) in node.params.iter().enumerate() {
@@ -238,7 +291,7 @@ impl<T: Real> Net<T> {
         let node = &self.nodes[i];
         let mut lines = Vec::new();
         for (&b, _) in node.bottom.iter().zip(&node.propagate).filter(|(_, p)| **p) {
-            let (name, mean) = (&self.blobs[b].name, mean_abs(self.diff(b)));
+            let (name, mean) = (&self.blobs[b].name, mean_abs(self.store.get(self.blobs[b].diff).host()));
             lines.push(format!("    [Backward] Layer {}, bottom blob {name} diff: {mean}", node.name));
         }
         for (k, &p) in node.params.iter().enumerate().filter(|(k, _)| node.learned[*k]) {

@@ -5,7 +5,7 @@ use crate::blob::{Buffer, Weights};
 use crate::error::Result;
 use crate::layers::Layer;
 use crate::math::Real;
-use crate::net::Net;
+use crate::net::{Keep, Net};
 
 /// All that a training run computes on.
 pub struct Model<T: Real> {
@@ -33,6 +33,8 @@ pub struct Plans {
     pub train: NetPlan,
     /// The test nets.
     pub tests: Vec<(NetPlan, usize)>,
+    /// Which of their blobs can be read.
+    pub keep: Keep,
 }
 
 impl<T: Real> Model<T> {
@@ -41,7 +43,7 @@ impl<T: Real> Model<T> {
     pub fn new(plans: &Plans, seed: u64, histories: usize) -> Result<Model<T>> {
         let mut weights = Weights::new();
         let plan = &plans.train;
-        let net = Net::new(&plan.param, seed, &mut weights).map_err(|e| plan.locate(e))?;
+        let net = Net::keeping(&plan.param, seed, &mut weights, &plans.keep).map_err(|e| plan.locate(e))?;
         let history = weights.iter().map(|p| {
             let mut buffers: Vec<Buffer<T>> = (0..histories).map(|_| Buffer::new(p.data.len())).collect();
             if p.lr_mult != 0.0 {
@@ -52,8 +54,10 @@ impl<T: Real> Model<T> {
         let history = history.collect();
         let mut tests = Vec::with_capacity(plans.tests.len());
         for (i, (plan, passes)) in (1..).zip(&plans.tests) {
-            let net =
-                Net::new(&plan.param, seed.wrapping_add(i), &mut weights).map_err(|e| plan.locate(e))?;
+            // Names of blobs are those of the training net.
+            let keep = if plans.keep == Keep::All { &Keep::All } else { &Keep::Outputs };
+            let net = Net::keeping(&plan.param, seed.wrapping_add(i), &mut weights, keep)
+                .map_err(|e| plan.locate(e))?;
             tests.push(Test { net, passes: *passes });
         }
         Ok(Model { net, tests, weights, history })

@@ -9,7 +9,7 @@ use super::{Policy, Regularizer, snapshot};
 use crate::blob::Weights;
 use crate::error::{Error, Result};
 use crate::math::Real;
-use crate::net::{Net, load_weights};
+use crate::net::{Keep, Net, load_weights};
 use crate::proto::caffe::{SolverParameter, solver_parameter::SolverMode};
 use crate::proto::{Source, read_weights};
 use std::collections::VecDeque;
@@ -54,7 +54,18 @@ impl<T: Real> Solver<T> {
         source: Option<&Source>,
         observer: &mut dyn Observer,
     ) -> Result<Solver<T>> {
-        Solver::build(param, source, observer).map_err(|e| match source {
+        Solver::keeping(param, source, observer, &Keep::All)
+    }
+
+    /// [`Solver::new`], but of the training net only the blobs that `keep` names can be read, of the test nets only the
+    /// outputs: the others share memory.
+    pub fn keeping(
+        param: &SolverParameter,
+        source: Option<&Source>,
+        observer: &mut dyn Observer,
+        keep: &Keep,
+    ) -> Result<Solver<T>> {
+        Solver::build(param, source, observer, keep).map_err(|e| match source {
             Some(source) => source.locate(e),
             None => e,
         })
@@ -64,6 +75,7 @@ impl<T: Real> Solver<T> {
         param: &SolverParameter,
         source: Option<&Source>,
         observer: &mut dyn Observer,
+        keep: &Keep,
     ) -> Result<Solver<T>> {
         let policy = Policy::new(param)?;
         let regularizer = Regularizer::new(param)?;
@@ -80,7 +92,8 @@ impl<T: Real> Solver<T> {
             Err(_) => (clock_seed(), true),
         };
         observer.event(&Event::Seed { seed, from_clock });
-        let plans = Plans { train: train_net(param, source)?, tests: test_nets(param, source)? };
+        let plans =
+            Plans { train: train_net(param, source)?, tests: test_nets(param, source)?, keep: keep.clone() };
         for upgrade in plans.train.upgrades.iter().chain(plans.tests.iter().flat_map(|(t, _)| &t.upgrades)) {
             observer.event(&Event::Note(upgrade));
         }

@@ -36,6 +36,7 @@ pub fn check_net<T: Real>(
     fill_inputs(&mut net, checker);
 
     let mut report = Report::default();
+    net.set_fusion(false); // each layer is checked on what the one before it made
     net.begin_pass();
     for i in 0..net.nodes().len() {
         let node = &net.nodes()[i];
@@ -60,6 +61,7 @@ pub fn check_net<T: Real>(
     }
     if layer.is_none() {
         fill_inputs(&mut net, checker);
+        net.set_fusion(true);
         let found = checker.check_net_direction(&mut net, &mut weights)?;
         found.checks.iter().for_each(&mut *each);
         report.checks.extend(found.checks);

@@ -3,6 +3,7 @@
 mod check_report;
 pub mod gradcheck;
 mod gradient_checker;
+pub mod memory;
 mod net_direction;
 pub mod npz;
 pub mod open;

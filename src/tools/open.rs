@@ -3,7 +3,7 @@
 use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
-use crate::net::{LoadReport, Net, load_weights};
+use crate::net::{Keep, LoadReport, Net, load_weights};
 use crate::proto::caffe::{NetParameter, NetState, Phase};
 use crate::proto::{Source, read_net, read_weights};
 use std::path::{Path, PathBuf};
@@ -58,9 +58,14 @@ impl NetFile {
             .expected("an Input, DummyData or Data layer"))
     }
 
-    /// Builds the net. Errors carry the line of the layer and field they are about.
+    /// Builds the net, all of whose blobs can be read. Errors carry the line of the layer and field they are about.
     pub fn build<T: Real>(&self, seed: u64, weights: &mut Weights<T>) -> Result<Net<T>> {
-        Net::new(&self.param, seed, weights).map_err(|e| self.locate(e))
+        self.build_keeping(seed, weights, &Keep::All)
+    }
+
+    /// Builds the net; the blobs that `keep` does not name share memory.
+    pub fn build_keeping<T: Real>(&self, seed: u64, weights: &mut Weights<T>, keep: &Keep) -> Result<Net<T>> {
+        Net::keeping(&self.param, seed, weights, keep).map_err(|e| self.locate(e))
     }
 
     /// Gives an error that names a layer or a field its place in the text.

@@ -5,7 +5,7 @@ use super::open::NetFile;
 use crate::blob::{ParamId, Shape, Weights};
 use crate::error::{Error, Kind, Result, nearest};
 use crate::math::Real;
-use crate::net::Net;
+use crate::net::{Keep, Net};
 use ndarray::{ArrayD, IxDyn};
 
 /// Whether [`run`] reads an array of this name: `in/BLOB`, `param/LAYER/I`, `topdiff/BLOB`.
@@ -13,15 +13,22 @@ pub fn reads(key: &str) -> bool {
     ["in/", "param/", "topdiff/"].iter().any(|kind| key.starts_with(kind))
 }
 
-/// Builds a net and its weights, with `force_backward` where backward is to be run.
-pub fn build(file: &NetFile, backward: bool, seed: u64) -> Result<(Net<f32>, Weights<f32>)> {
+/// Builds a net and its weights, with `force_backward` where backward is to be run. [`run`] gives the blobs that `keep`
+/// names; it fills those of [`fed`], which must be among them.
+pub fn build(file: &NetFile, backward: bool, seed: u64, keep: &Keep) -> Result<(Net<f32>, Weights<f32>)> {
     let mut param = file.param.clone();
     if backward {
         param.force_backward = Some(true);
     }
     let mut weights = Weights::new();
-    let net = Net::new(&param, seed, &mut weights).map_err(|e| file.locate(e))?;
+    let net = Net::keeping(&param, seed, &mut weights, keep).map_err(|e| file.locate(e))?;
     Ok((net, weights))
+}
+
+/// The blobs of a net that an input fills, without names that the net does not have.
+pub fn fed(file: &NetFile, input: &Arrays) -> Vec<String> {
+    let made = |name: &&str| file.param.layer.iter().any(|l| l.top.iter().any(|t| t == name));
+    input.keys().filter_map(|key| key.strip_prefix("in/")).filter(made).map(String::from).collect()
 }
 
 /// Runs a net forward, and backward if asked for, on arrays by name:
@@ -34,14 +41,14 @@ pub fn build(file: &NetFile, backward: bool, seed: u64) -> Result<(Net<f32>, Wei
 ///
 /// | in the output | |
 /// |---|---|
-/// | `out/BLOB` | every blob |
+/// | `out/BLOB` | every blob that the net keeps |
 /// | `param_after/LAYER/I` | every parameter, after forward (statistics change) |
 /// | `grad/BLOB` | with backward: the gradients of the inputs; zeros where there is none |
 /// | `pgrad/LAYER/I` | with backward: the gradients of the parameters |
 ///
 /// Losses run backward with their weights. Other keys are ignored. An array has the shape of its blob, extents of 1 aside.
 ///
-/// Errors: a key that names what the net does not have; an array of another shape.
+/// Errors: a key that names what the net does not have or does not keep; an array of another shape.
 pub fn run(net: &mut Net<f32>, weights: &mut Weights<f32>, input: &Arrays, backward: bool) -> Result<Arrays> {
     let feeds = feeds(net, input)?;
     for (key, array) in input {
@@ -92,6 +99,9 @@ fn feeds<'a>(net: &mut Net<f32>, input: &'a Arrays) -> Result<Vec<(usize, &'a Ar
             let error = Error::new(Kind::Value, format!("\"{name}\" is computed by the net"));
             return Err(about(error.expected("a blob of a layer without bottoms"), key));
         };
+        if !net.keeps(blob) {
+            net.view(name).map_err(|e| about(e, key))?; // which says why not
+        }
         let is_input = maker.param.r#type() == "Input";
         let (mine, theirs) = (&net.blobs()[blob].shape, array.shape());
         let batch = mine.len() == theirs.len() && !mine.is_empty() && mine[1..] == theirs[1..];
@@ -111,7 +121,7 @@ fn feeds<'a>(net: &mut Net<f32>, input: &'a Arrays) -> Result<Vec<(usize, &'a Ar
 
 fn collect(net: &Net<f32>, weights: &Weights<f32>, backward: bool) -> Result<Arrays> {
     let mut output = Arrays::new();
-    for (b, blob) in net.blobs().iter().enumerate() {
+    for (b, blob) in net.blobs().iter().enumerate().filter(|(b, _)| net.keeps(*b)) {
         output.insert(format!("out/{}", blob.name), array(&blob.shape, net.data(b))?);
     }
     for node in net.nodes() {

@@ -1,5 +1,6 @@
 //! A net as a table.
 
+use super::memory::megabytes;
 use crate::blob::{ParamId, Weights};
 use crate::math::Real;
 use crate::net::Net;
@@ -33,13 +34,24 @@ pub struct Summary {
     pub learned: usize,
     /// Values of all blobs, those that share memory counted once for each name.
     pub values: usize,
+    /// Bytes of memory that the blobs take, values and gradients, as the net was built.
+    pub blob_bytes: usize,
+    /// Bytes that the parameters take, values and gradients.
+    pub param_bytes: usize,
 }
 
 /// Describes a net.
 pub fn summary<T: Real>(net: &Net<T>, weights: &Weights<T>) -> Summary {
     let mut seen: HashSet<ParamId> = HashSet::new();
-    let mut summary = Summary { name: net.name.clone(), lines: Vec::new(), params: 0, learned: 0, values: 0 };
-    summary.values = net.blobs().iter().map(|b| b.shape.count()).sum();
+    let mut summary = Summary {
+        name: net.name.clone(),
+        lines: Vec::new(),
+        params: 0,
+        learned: 0,
+        values: net.blobs().iter().map(|b| b.shape.count()).sum(),
+        blob_bytes: net.bytes(),
+        param_bytes: weights.bytes(),
+    };
     for node in net.nodes() {
         let new: Vec<_> = node.params.iter().filter(|&&p| seen.insert(p)).map(|&p| weights.get(p)).collect();
         let learned: usize = new.iter().filter(|p| p.lr_mult != 0.0).map(|p| p.shape.count()).sum();
@@ -83,6 +95,8 @@ impl Summary {
         let mut text = table(&rows, 3);
         let (all, learned) = (grouped(self.params), grouped(self.learned));
         text.push(format!("{} layers, {all} parameters, {learned} of them learned", self.lines.len()));
+        let (blobs, params) = (megabytes(self.blob_bytes), megabytes(self.param_bytes));
+        text.push(format!("memory: {blobs} of blobs, {params} of parameters and their gradients"));
         text
     }
 }

@@ -6,7 +6,7 @@ use crate::blob::Weights;
 use crate::error::Result;
 use crate::math::Real;
 use crate::net::{Net, Node};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Times of a layer in milliseconds.
 #[derive(Clone, Debug)]
@@ -61,32 +61,30 @@ pub fn prepare<T: Real>(net: &mut Net<T>, weights: &mut Weights<T>) {
     fill_inputs(net, &checker);
 }
 
-/// Passes before the first that is measured; one will do for a net that takes longer than [`WARM_UP_TIME`].
-const WARM_UP: usize = 3;
-/// See [`WARM_UP`].
-const WARM_UP_TIME: Duration = Duration::from_millis(300);
+/// Most passes before the first that is measured, and the seconds after which no further one begins.
+const WARM_UP: (usize, f64) = (3, 0.5);
 
-/// Runs a net forward, and backward if asked for, so many times (at least once) and measures every layer; up to three
-/// iterations before that are not counted. Run it inside [`crate::device::Pool::install`]. `each` is told the time of
-/// every iteration in milliseconds.
+/// Runs a net forward, and backward unless it was built for forward passes alone, so many times (at least once) and
+/// measures every layer; up to three iterations before that are not counted. Run it inside
+/// [`crate::device::Pool::install`]. `each` is told the time of every iteration in milliseconds.
 ///
 /// Source: Caffe's `caffe time`.
 pub fn time<T: Real>(
     net: &mut Net<T>,
     weights: &mut Weights<T>,
     iterations: usize,
-    backward_too: bool,
     each: &mut dyn FnMut(usize, f64),
 ) -> Result<Timing> {
     let (iterations, layers) = (iterations.max(1), net.nodes().len());
+    let backward_too = !net.forward_only();
     let begin = Instant::now();
-    for _ in 0..WARM_UP {
+    for pass in 0..WARM_UP.0 {
+        if pass > 0 && begin.elapsed().as_secs_f64() > WARM_UP.1 {
+            break; // all memory is touched
+        }
         net.forward(weights)?;
         if backward_too {
             net.backward(weights)?;
-        }
-        if begin.elapsed() > WARM_UP_TIME {
-            break;
         }
     }
     let is_data: Vec<bool> = net.nodes().iter().map(|node| node.bottom.is_empty()).collect();

@@ -106,6 +106,10 @@ fn time_gives_json_on_standard_output_alone() {
         assert!(json[key].as_f64().is_some_and(|ms| ms >= 0.0), "{json}");
     }
     assert_eq!((json["iterations"].as_u64(), json["threads"].as_u64()), (Some(3), Some(2)));
+    assert!(json["blob_bytes"].as_u64().is_some_and(|n| n > 0), "{json}");
+    assert_eq!(json["param_bytes"].as_u64().map(|n| n >= 2 * 4 * 9_550), Some(true), "{json}");
+    #[cfg(target_os = "linux")]
+    assert!(json["peak_bytes"].as_u64().is_some_and(|n| n > 1 << 20), "{json}");
     let layers = json["layers"].as_array().unwrap();
     let names: Vec<&str> = layers.iter().filter_map(|l| l["name"].as_str()).collect();
     assert_eq!(names, ["data", "ip1", "relu1", "drop", "ip2", "loss"]);
@@ -259,4 +263,5 @@ fn layers_and_summary() {
     let row: Vec<&str> = table.lines().find(|l| l.starts_with("ip1")).unwrap().split_whitespace().collect();
     assert_eq!(row, ["ip1", "InnerProduct", "ip1", "10x12", "9,420"]);
     assert!(table.contains("Accuracy") && table.contains("9,550 parameters"), "{table}");
+    assert!(table.contains("MB of blobs, "), "{table}");
 }

@@ -2,7 +2,7 @@
 
 use cortado::blob::Weights;
 use cortado::device::Pool;
-use cortado::net::Net;
+use cortado::net::{Keep, Net};
 use cortado::proto::caffe::SolverParameter;
 use cortado::proto::{read_net, read_solver};
 use cortado::solver::{Silent, Solver};
@@ -63,7 +63,7 @@ fn forward_and_backward_of_every_layer() {
             let mut param = read_net(&file).unwrap().message;
             param.force_backward = Some(true);
             let mut weights = Weights::<f32>::new();
-            let mut net = Net::new(&param, 1, &mut weights).unwrap();
+            let mut net = Net::keeping(&param, 1, &mut weights, &Keep::Outputs).unwrap();
             let mut pass = |net: &mut Net<f32>| {
                 let before = count();
                 net.forward(&mut weights).and_then(|_| net.backward(&mut weights)).map(|()| count() - before)
@@ -89,11 +89,14 @@ fn training_lenet_on_mnist() {
         ..parsed.message
     };
     Pool::new(1).unwrap().install(|| {
-        let mut solver = Solver::<f32>::new(&param, Some(&parsed.source), &mut Silent).unwrap();
-        solver.step(5, &mut Silent).unwrap();
-        let few = allocations(&mut solver, 1);
-        let many = allocations(&mut solver, 20);
-        assert_eq!(few, many, "each iteration allocates");
+        for keep in [Keep::All, Keep::Outputs] {
+            let solver = Solver::<f32>::keeping(&param, Some(&parsed.source), &mut Silent, &keep);
+            let mut solver = solver.unwrap();
+            solver.step(5, &mut Silent).unwrap();
+            let few = allocations(&mut solver, 1);
+            let many = allocations(&mut solver, 20);
+            assert_eq!(few, many, "each iteration allocates with {keep:?}");
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! Cases that BVLC Caffe itself computed: every folder of `tests/golden/layers` holds a net, its arrays and a phase.
 
 use cortado::error::Result;
+use cortado::net::Keep;
 use cortado::proto::caffe::Phase;
 use cortado::tools::{NetFile, npz, run};
 use std::{fs, path::Path};
@@ -16,7 +17,7 @@ fn case(folder: &Path) -> Result<Option<String>> {
     let arrays = npz::read(folder.join("case.npz"), |_| true)?;
     let is_of = |key: &str, kinds: &[&str]| kinds.iter().any(|k| key.starts_with(k));
     let backward = arrays.keys().any(|k| is_of(k, &["grad/", "pgrad/", "topdiff/"]));
-    let (mut net, mut weights) = run::build(&file, backward, 1)?;
+    let (mut net, mut weights) = run::build(&file, backward, 1, &Keep::All)?;
     let got = run::run(&mut net, &mut weights, &arrays, backward)?;
     for (key, expected) in
         arrays.iter().filter(|(k, _)| is_of(k, &["out/", "grad/", "pgrad/", "param_after/"]))

@@ -3,7 +3,7 @@
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::Result;
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing, Step};
 use crate::math::{Real, parallel};
 
 /// An element-wise function and its derivative.
@@ -14,6 +14,10 @@ pub trait Function<T: Real>: Send + Sync {
     /// As [`Layer::keeps_sign`].
     fn keeps_sign(&self) -> bool {
         false
+    }
+    /// As [`Layer::step`].
+    fn step(&self) -> Option<Step> {
+        None
     }
     /// y = f(x).
     fn f(&self, x: T) -> T;
@@ -40,6 +44,10 @@ impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
         self.0.keeps_sign()
     }
 
+    fn step(&self) -> Option<Step> {
+        self.0.step()
+    }
+
     fn reshape(&mut self, bottom: &[&Shape], _: &mut Setup<T>) -> Result<Vec<Shape>> {
         Ok(vec![bottom[0].clone()])
     }
@@ -47,16 +55,16 @@ impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let function = &self.0;
         let y = io.top.get(0);
-        if io.bottom.in_place(0) {
-            parallel::for_each_chunk(y, GRAIN, |_, y| y.iter_mut().for_each(|y| *y = function.f(*y)));
-        } else {
-            let x = io.bottom.get(0);
-            parallel::for_each_chunk(y, GRAIN, |at, y| {
-                for (y, &x) in y.iter_mut().zip(&x[at..]) {
-                    *y = function.f(x);
-                }
-            });
-        }
+        let x = if io.bottom.in_place(0) { None } else { Some(io.bottom.get(0)) };
+        parallel::for_each_chunk(
+            y,
+            GRAIN,
+            #[inline(always)]
+            |at, y| match x {
+                None => y.iter_mut().for_each(|y| *y = function.f(*y)),
+                Some(x) => y.iter_mut().zip(&x[at..]).for_each(|(y, &x)| *y = function.f(x)),
+            },
+        );
         Ok(())
     }
 
@@ -64,25 +72,27 @@ impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
         if !io.propagate[0] {
             return Ok(());
         }
-        let function = &self.0;
+        let (function, reads) = (&self.0, self.0.reads());
         let y = io.top.get(0);
-        let x = if self.0.reads().bottom { io.bottom.get(0) } else { y };
-        let y = if self.0.reads().top { y } else { x };
+        let x = if reads.bottom { io.bottom.get(0) } else { y };
+        let y = if reads.top { y } else { x };
         let dx = io.bottom_diff.get(0);
-        if io.top_diff.in_place(0) {
-            parallel::for_each_chunk(dx, GRAIN, |at, d| {
-                for ((d, &x), &y) in d.iter_mut().zip(&x[at..]).zip(&y[at..]) {
-                    *d *= function.df(x, y);
+        let dy = if io.top_diff.in_place(0) { None } else { Some(io.top_diff.get(0)) };
+        parallel::for_each_chunk(
+            dx,
+            GRAIN,
+            #[inline(always)]
+            |at, dx| {
+                let values = x[at..].iter().zip(&y[at..]);
+                match dy {
+                    None => dx.iter_mut().zip(values).for_each(|(d, (&x, &y))| *d *= function.df(x, y)),
+                    Some(dy) => {
+                        let pairs = dx.iter_mut().zip(&dy[at..]);
+                        pairs.zip(values).for_each(|((dx, &dy), (&x, &y))| *dx = dy * function.df(x, y));
+                    }
                 }
-            });
-        } else {
-            let dy = io.top_diff.get(0);
-            parallel::for_each_chunk(dx, GRAIN, |at, dx| {
-                for (((dx, &dy), &x), &y) in dx.iter_mut().zip(&dy[at..]).zip(&x[at..]).zip(&y[at..]) {
-                    *dx = dy * function.df(x, y);
-                }
-            });
-        }
+            },
+        );
         Ok(())
     }
 }

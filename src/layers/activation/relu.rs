@@ -3,7 +3,7 @@
 use super::{Elementwise, Function};
 use crate::blob::Element;
 use crate::error::Result;
-use crate::layers::{Layer, Reads};
+use crate::layers::{Layer, Reads, Step};
 use crate::math::Real;
 use crate::proto::caffe::LayerParameter;
 
@@ -37,11 +37,17 @@ impl<T: Real> Function<T> for Relu<T> {
         self.slope >= T::zero()
     }
 
+    fn step(&self) -> Option<Step> {
+        (self.slope >= T::zero()).then_some(Step::Relu { slope: self.slope.as_f64() })
+    }
+
+    #[inline(always)]
     fn f(&self, x: T) -> T {
         // Adding 0 turns the −0 of a slope of 0 into 0, as Caffe has it.
         if x > T::zero() { x } else { x * self.slope + T::zero() }
     }
 
+    #[inline(always)]
     fn df(&self, x: T, _: T) -> T {
         if x > T::zero() { T::one() } else { self.slope }
     }

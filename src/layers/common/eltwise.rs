@@ -3,7 +3,7 @@
 use crate::blob::{Element, Shape};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Inputs, Layer, Reads, Setup};
+use crate::layers::{Backward, Forward, Inputs, Layer, Reads, Setup, Sharing, Step, Tail};
 use crate::math::{Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::eltwise_parameter::EltwiseOp;
@@ -19,7 +19,7 @@ use std::ops::RangeInclusive;
 /// Shapes: two or more bottoms of one shape, which the top has. `coeff` is 1 unless given. The gradient of a product is
 /// the product of the other bottoms; with `stable_prod_grad: false` it is y/xᵢ unless some element of xᵢ is 0, which is
 /// faster for many bottoms. The gradient of a maximum goes to one bottom: of equal ones the second of the first two, else the first.
-/// Not in place.
+/// Not in place. Behind a sum a `ReLU` in place on its top is done in its own pass.
 ///
 /// Errors: bottoms of different shapes, `coeff` with another operation or not once for each bottom.
 ///
@@ -76,6 +76,45 @@ fn join<T: Real>(y: &mut [T], x: &[T], f: impl Fn(T, T) -> T + Sync) {
     );
 }
 
+/// What a ReLU behind a sum does: one of slope 1 nothing.
+#[inline(always)]
+fn relu<T: Real>(y: T, slope: T) -> T {
+    // Adding 0 turns the −0 of a slope of 0 into 0, as Caffe has it.
+    if y > T::zero() { y } else { y * slope + T::zero() }
+}
+
+/// The gradient before a ReLU that gave `y`.
+#[inline(always)]
+fn through<T: Real>(dy: T, y: T, slope: T) -> T {
+    if y > T::zero() { dy } else { dy * slope }
+}
+
+/// `y` = Σ `coeff`·x through a ReLU, in one pass.
+fn sum<T: Real>(bottom: &Inputs<T>, coeff: &[T], slope: T, y: &mut [T]) {
+    let (a, b, p, q) = (bottom.get(0), bottom.get(1), coeff[0], coeff[1]);
+    if bottom.len() == 2 {
+        return zip(
+            a,
+            b,
+            y,
+            #[inline(always)]
+            |a, b| relu(p * a + q * b, slope),
+        );
+    }
+    parallel::for_each_chunk(
+        y,
+        GRAIN,
+        #[inline(always)]
+        |at, y| {
+            y.iter_mut().zip(a[at..].iter().zip(&b[at..])).for_each(|(y, (&a, &b))| *y = p * a + q * b);
+            for (i, &c) in coeff.iter().enumerate().skip(2) {
+                y.iter_mut().zip(&bottom.get(i)[at..]).for_each(|(y, &x)| *y += c * x);
+            }
+            y.iter_mut().for_each(|y| *y = relu(*y, slope));
+        },
+    );
+}
+
 /// `y` = the largest bottom, `from` = its number.
 fn largest<T: Real>(bottom: &Inputs<T>, y: &mut [T], from: &mut [u32]) {
     let (a, b) = (bottom.get(0), bottom.get(1));
@@ -114,9 +153,61 @@ fn product_of_others<T: Real>(bottom: &Inputs<T>, i: usize, dy: &[T], dx: &mut [
     others.for_each(|x| join(dx, x, |dx, x| dx * x));
 }
 
+impl<T: Real> Eltwise<T> {
+    /// dxᵢ = coeffᵢ · dy, or 0 (slope · that) where a ReLU behind the sum gave 0.
+    fn sum_backward(&self, mut io: Backward<T>) {
+        let (last, slope) = (io.bottom.len().saturating_sub(1), T::from_f64(Tail::new(io.tail, 0).slope));
+        let y = if io.tail.is_empty() { None } else { Some(io.top.get(0)) };
+        if !io.top_diff.in_place(0) {
+            let dy = io.top_diff.get(0);
+            for i in (0..=last).filter(|&i| io.propagate[i]) {
+                let c = self.coeff[i];
+                match y {
+                    Some(y) => zip(dy, y, io.bottom_diff.get(i), |dy, y| c * through(dy, y, slope)),
+                    None => zip(dy, dy, io.bottom_diff.get(i), |dy, _| c * dy),
+                }
+            }
+            return;
+        }
+        // The last bottom's gradient is where the top's is. The first pass takes the ReLU off on its way.
+        let mut y = y;
+        for i in (0..last).filter(|&i| io.propagate[i]) {
+            let (c, (dx, dy)) = (self.coeff[i], io.bottom_diff.pair(i, last));
+            match y.take() {
+                None => zip(dy, dy, dx, |dy, _| c * dy),
+                Some(y) => parallel::for_each_chunk2(
+                    dx,
+                    dy,
+                    GRAIN,
+                    #[inline(always)]
+                    |at, dx, dy| {
+                        for ((dx, dy), &y) in dx.iter_mut().zip(dy).zip(&y[at..]) {
+                            *dy = through(*dy, y, slope);
+                            *dx = c * *dy;
+                        }
+                    },
+                ),
+            }
+        }
+        if let Some(y) = y {
+            join(io.bottom_diff.get(last), y, |dy, y| through(dy, y, slope));
+        }
+    }
+}
+
 impl<T: Real> Layer<T> for Eltwise<T> {
     fn bottoms(&self) -> RangeInclusive<usize> {
         2..=usize::MAX
+    }
+
+    fn sharing(&self) -> Sharing {
+        // What a sum's backward gives its last bottom is the top's gradient itself.
+        let same = self.coeff.last().is_some_and(T::is_one);
+        if self.operation == EltwiseOp::Sum && same { Sharing::LastDiff } else { Sharing::None }
+    }
+
+    fn absorbs(&self, chain: &[Step], _: bool) -> usize {
+        if self.operation == EltwiseOp::Sum { Tail::length(chain, None) } else { 0 }
     }
 
     fn reads(&self) -> Reads {
@@ -142,38 +233,27 @@ impl<T: Real> Layer<T> for Eltwise<T> {
 
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let (bottom, y) = (io.bottom, io.top.get(0));
-        let (a, b) = (bottom.get(0), bottom.get(1));
         match self.operation {
-            EltwiseOp::Sum => {
-                let (p, q) = (self.coeff[0], self.coeff[1]);
-                zip(a, b, y, |a, b| p * a + q * b);
+            EltwiseOp::Sum => sum(&bottom, &self.coeff, T::from_f64(Tail::new(io.tail, 0).slope), y),
+            EltwiseOp::Prod => {
+                zip(bottom.get(0), bottom.get(1), y, |a, b| a * b);
+                (2..bottom.len()).for_each(|i| join(y, bottom.get(i), |y, x| y * x));
             }
-            EltwiseOp::Prod => zip(a, b, y, |a, b| a * b),
             EltwiseOp::Max => largest(&bottom, y, &mut self.from),
-        }
-        for i in 2..bottom.len() {
-            let (x, c) = (bottom.get(i), self.coeff[i]);
-            match self.operation {
-                EltwiseOp::Sum => join(y, x, |y, x| y + c * x),
-                EltwiseOp::Prod => join(y, x, |y, x| y * x),
-                EltwiseOp::Max => {}
-            }
         }
         Ok(())
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
+        if self.operation == EltwiseOp::Sum {
+            self.sum_backward(io);
+            return Ok(());
+        }
         let (bottom, dy) = (io.bottom, io.top_diff.get(0));
         for i in (0..bottom.len()).filter(|&i| io.propagate[i]) {
             let dx = io.bottom_diff.get(i);
-            let coeff = self.coeff[i];
             match self.operation {
-                EltwiseOp::Sum => parallel::for_each_chunk(
-                    dx,
-                    GRAIN,
-                    #[inline(always)]
-                    |at, dx| dx.iter_mut().zip(&dy[at..]).for_each(|(dx, &dy)| *dx = coeff * dy),
-                ),
+                EltwiseOp::Sum => {}
                 EltwiseOp::Prod if self.stable || bottom.get(i).contains(&T::zero()) => {
                     product_of_others(&bottom, i, dy, dx);
                 }

@@ -56,6 +56,10 @@ impl<T: Real> Layer<T> for Data<T> {
         Reads::NOTHING
     }
 
+    fn refills(&self, _: usize) -> bool {
+        true
+    }
+
     fn reshape(&mut self, _: &[&Shape], setup: &mut Setup<T>) -> Result<Vec<Shape>> {
         let batches = match self.batches.take() {
             Some(batches) => self.batches.insert(batches),

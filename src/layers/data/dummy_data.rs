@@ -121,6 +121,10 @@ impl<T: Real> Layer<T> for DummyData {
         Reads::NOTHING
     }
 
+    fn refills(&self, top: usize) -> bool {
+        self.fillers.get(top).is_some_and(|f| f.r#type() != "constant")
+    }
+
     fn reshape(&mut self, _: &[&Shape], _: &mut Setup<T>) -> Result<Vec<Shape>> {
         self.filled = false;
         Ok(self.shapes.clone())

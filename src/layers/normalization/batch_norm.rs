@@ -1,11 +1,13 @@
 //! Batch normalisation.
 
-use super::channels::{Channels, Sums};
-use crate::blob::{Element, Shape};
+use super::channels::{Channels, Sources, Sums};
+use super::keep;
+use super::line::Lines;
+use crate::blob::{Buffer, Element, Shape};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Params, Reads, Setup, Sharing};
-use crate::math::{Real, vector};
+use crate::layers::{Backward, Forward, Layer, Params, Reads, Setup, Sharing, Step, Tail};
+use crate::math::Real;
 use crate::proto::caffe::{LayerParameter, Phase};
 
 /// y = (x − μ) / √(σ² + eps), with mean μ and variance σ² of each channel.
@@ -16,7 +18,7 @@ use crate::proto::caffe::{LayerParameter, Phase};
 ///
 /// Shapes: N×C×…, or one axis that is one channel; the top has the bottom's. μ and σ² are the batch's own, or, with
 /// `use_global_stats` (the default in testing), what training has gathered. May run in place; a `Scale` behind it
-/// learns factor and bias.
+/// learns factor and bias. A `Scale` and a `ReLU` in place on its top are done in its own pass.
 ///
 /// Parameters, which the layer keeps itself (`lr_mult` 0): m (C), v (C) and f (1). Each training pass multiplies all three
 /// by `moving_average_fraction` and adds μ, n/(n−1)·σ² (n values in a channel) and 1; the gathered mean and
@@ -35,7 +37,7 @@ pub struct BatchNorm<T> {
     inverse: Vec<f64>,
     sums: Sums,
     /// The bottom, where the layer overwrites it and backward reads it.
-    saved: Vec<T>,
+    saved: Buffer<T>,
 }
 
 /// Makes the layer.
@@ -57,8 +59,26 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         mean: Vec::new(),
         inverse: Vec::new(),
         sums: Sums::default(),
-        saved: Vec::new(),
+        saved: Buffer::default(),
     }))
+}
+
+/// Mean and variance of n values from the sums of their differences from one of them, and of the squares.
+fn moments(origin: f64, [sum, squares]: [f64; 2], n: f64) -> (f64, f64) {
+    let shift = sum / n;
+    let variance = squares / n - shift * shift;
+    // A NaN stays one.
+    (origin + shift, if variance < 0.0 { 0.0 } else { variance })
+}
+
+/// Parameters of the layer itself.
+const OWN: usize = 3;
+
+impl<T> BatchNorm<T> {
+    /// Values in a channel.
+    fn count(&self) -> f64 {
+        (self.shape.outer * self.shape.inner) as f64
+    }
 }
 
 impl<T: Real> BatchNorm<T> {
@@ -73,31 +93,43 @@ impl<T: Real> BatchNorm<T> {
         }
     }
 
-    /// Mean and deviation of this batch, which join the gathered ones.
-    fn of_batch(&mut self, x: &[T], params: &mut Params<T>) {
-        let Channels { outer, inner, .. } = self.shape;
+    /// Normalises with the statistics of this batch, which join the gathered ones.
+    fn of_batch(&mut self, x: Option<&[T]>, y: &mut [T], tail: Tail, params: &mut Params<T>) {
         // Sums of differences from one value of the channel: nothing cancels where the mean is far from zero.
-        let origin = |c: usize| x[c * inner].as_f64();
-        self.sums.compute(self.shape, x, x, |c| {
-            let origin = origin(c);
+        let all = x.unwrap_or(y);
+        let firsts = all.iter().step_by(self.shape.inner);
+        self.mean.iter_mut().zip(firsts).for_each(|(origin, x)| *origin = x.as_f64());
+        let (n, eps, origins) = (self.count(), self.eps, &self.mean);
+        let lines = Lines::of_tail(tail, params);
+        self.shape.sum_then_map(
+            Sources { from: x, other: None },
+            y,
+            &mut self.sums,
             #[inline(always)]
-            move |x, _| {
-                let d = x.as_f64() - origin;
-                [d, d * d]
-            }
-        });
-        let n = (outer * inner) as f64;
+            |c| {
+                let origin = origins[c];
+                #[inline(always)]
+                move |x: T, _| {
+                    let d = x.as_f64() - origin;
+                    [d, d * d]
+                }
+            },
+            #[inline(always)]
+            |c, sums| {
+                let (mean, variance) = moments(origins[c], sums, n);
+                let line = lines.line(c, mean, 1.0 / (variance + eps).sqrt());
+                #[inline(always)]
+                move |x, _| line.top(x)
+            },
+        );
         let unbiased = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
         let join = |old: &mut T, new: f64| *old = T::from_f64(new + self.keep * old.as_f64());
         params.data_mut(2).iter_mut().for_each(|f| join(f, 1.0));
-        for (c, &[sum, squares]) in self.sums.channels.iter().enumerate() {
-            let shift = sum / n;
-            // A NaN stays one.
-            let variance = squares / n - shift * shift;
-            let variance = if variance < 0.0 { 0.0 } else { variance };
-            self.mean[c] = origin(c) + shift;
-            self.inverse[c] = 1.0 / (variance + self.eps).sqrt();
-            join(&mut params.data_mut(0)[c], self.mean[c]);
+        for (c, &sums) in self.sums.channels.iter().enumerate() {
+            let (mean, variance) = moments(self.mean[c], sums, n);
+            self.mean[c] = mean;
+            self.inverse[c] = 1.0 / (variance + eps).sqrt();
+            join(&mut params.data_mut(0)[c], mean);
             join(&mut params.data_mut(1)[c], unbiased * variance);
         }
     }
@@ -110,6 +142,16 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
 
     fn reads(&self) -> Reads {
         if self.global || self.in_place { Reads::NOTHING } else { Reads::BOTTOM }
+    }
+
+    fn step(&self) -> Option<Step> {
+        self.global.then_some(Step::Normalise { channels: self.shape, eps: self.eps })
+    }
+
+    fn absorbs(&self, chain: &[Step], need_backward: bool) -> usize {
+        // With gathered statistics it does not read its bottom by itself, and another layer may have overwritten it.
+        let reads_more = need_backward && self.global && !self.in_place;
+        if reads_more { 0 } else { Tail::length(chain, Some(self.shape)) }
     }
 
     fn reshape(&mut self, bottom: &[&Shape], setup: &mut Setup<T>) -> Result<Vec<Shape>> {
@@ -131,28 +173,36 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
     }
 
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let y = io.top.get(0);
-        if y.is_empty() {
+        if io.top.shape(0).count() == 0 {
             return Ok(());
         }
-        let mut x = if io.bottom.in_place(0) { None } else { Some(io.bottom.get(0)) };
         let mut saved = std::mem::take(&mut self.saved);
+        let keeps = self.in_place && io.need_backward && !(self.global && io.tail.is_empty());
+        if keeps {
+            keep(io.top.buffer(0), &mut saved);
+        }
+        let x = match (self.in_place, keeps) {
+            (false, _) => Some(io.bottom.get(0)),
+            (true, true) => Some(saved.host()),
+            (true, false) => None,
+        };
+        let (y, tail) = (io.top.get(0), Tail::new(io.tail, OWN));
         if self.global {
             self.gathered(&io.params);
+            let (mean, inverse, lines) = (&self.mean, &self.inverse, Lines::of_tail(tail, &io.params));
+            self.shape.map(
+                x,
+                y,
+                #[inline(always)]
+                |c| {
+                    let line = lines.line(c, mean[c], inverse[c]);
+                    #[inline(always)]
+                    move |x| line.top(x)
+                },
+            );
         } else {
-            if x.is_none() && io.need_backward {
-                saved.resize(y.len(), T::zero());
-                vector::copy(y, &mut saved);
-                x = Some(&saved);
-            }
-            self.of_batch(x.unwrap_or(y), &mut io.params);
+            self.of_batch(x, y, tail, &mut io.params);
         }
-        let (mean, inverse) = (&self.mean, &self.inverse);
-        self.shape.map(x, y, |c| {
-            let (mean, inverse) = (T::from_f64(mean[c]), T::from_f64(inverse[c]));
-            #[inline(always)]
-            move |x| (x - mean) * inverse
-        });
         self.saved = saved;
         Ok(())
     }
@@ -166,31 +216,58 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
             return Ok(());
         }
         let dy = if io.top_diff.in_place(0) { None } else { Some(io.top_diff.get(0)) };
-        let (mean, inverse) = (&self.mean, &self.inverse);
-        if self.global {
-            self.shape.map(dy, dx, |c| {
-                let inverse = T::from_f64(inverse[c]);
+        let (mean, inverse, n) = (&self.mean, &self.inverse, self.count());
+        if self.global && io.tail.is_empty() {
+            self.shape.map(
+                dy,
+                dx,
                 #[inline(always)]
-                move |dy| dy * inverse
-            });
+                |c| {
+                    let inverse = T::from_f64(inverse[c]);
+                    #[inline(always)]
+                    move |dy| dy * inverse
+                },
+            );
             return Ok(());
         }
-        let x = if self.in_place { &self.saved } else { io.bottom.get(0) };
-        // With t = (x − μ)/√(σ² + eps): dx = (dy − mean(dy) − t·mean(dy·t)) / √(σ² + eps).
-        self.sums.compute(self.shape, dy.unwrap_or(dx), x, |c| {
-            let mean = mean[c];
+        let (tail, global) = (Tail::new(io.tail, OWN), self.global);
+        let lines = Lines::of_tail(tail, &io.params);
+        let x = if self.in_place { self.saved.host() } else { io.bottom.get(0) };
+        // g is the gradient of the normalised values times the factor s. With t = (x − μ)/√(σ² + eps):
+        // dx = (g − mean(g) − t·mean(g·t))·s / √(σ² + eps); gathered statistics do not move with x.
+        self.shape.sum_then_map(
+            Sources { from: dy, other: Some(x) },
+            dx,
+            &mut self.sums,
             #[inline(always)]
-            move |dy, x| [dy.as_f64(), dy.as_f64() * (x.as_f64() - mean)]
-        });
-        let (n, sums) = ((self.shape.outer * self.shape.inner) as f64, &self.sums.channels);
-        self.shape.map2(dy, x, dx, |c| {
-            let [sum, product] = sums[c];
-            let slope = product / n * inverse[c] * inverse[c];
-            let (mean_x, mean_dy) = (T::from_f64(mean[c]), T::from_f64(sum / n));
-            let (slope, inverse) = (T::from_f64(slope), T::from_f64(inverse[c]));
+            |c| {
+                let (mean, line) = (mean[c], lines.line(c, mean[c], inverse[c]));
+                #[inline(always)]
+                move |dy, x: T| {
+                    let g = line.before(dy, x).as_f64();
+                    [g, g * (x.as_f64() - mean)]
+                }
+            },
             #[inline(always)]
-            move |dy, x| (dy - mean_dy - (x - mean_x) * slope) * inverse
-        });
+            |c, [sum, product]: [f64; 2]| {
+                let line = lines.line(c, mean[c], inverse[c]);
+                let moves = if global { 0.0 } else { 1.0 / n };
+                let slope = T::from_f64(product * moves * inverse[c] * inverse[c]);
+                let mean_g = T::from_f64(sum * moves);
+                #[inline(always)]
+                move |dy, x| (line.before(dy, x) - mean_g - (x - line.mean) * slope) * line.factor
+            },
+        );
+        let Some((factor, bias)) = tail.scale else { return Ok(()) };
+        let sums = &self.sums.channels;
+        if let Some(bias) = bias.filter(|&b| io.params.learned(b)) {
+            let db = io.params.diff_mut(bias).iter_mut().zip(sums);
+            db.for_each(|(db, [sum, _])| *db += T::from_f64(*sum));
+        }
+        if io.params.learned(factor) {
+            let ds = io.params.diff_mut(factor).iter_mut().zip(sums.iter().zip(inverse));
+            ds.for_each(|(ds, ([_, product], inverse))| *ds += T::from_f64(product * inverse));
+        }
         Ok(())
     }
 }

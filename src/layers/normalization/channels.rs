@@ -1,33 +1,77 @@
 //! A blob as outer × channels × inner: sums over each channel, and maps with constants of its own for each.
 
-use crate::math::{Real, parallel};
+use crate::math::{Real, parallel, vectorised};
+use ndarray::{ArrayViewMut3, Axis};
 
-/// Extents before, at and behind the channels.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Channels {
+/// Extents before, at and behind the channels of a blob.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Channels {
+    /// Product of the extents before the channels.
     pub outer: usize,
+    /// Channels.
     pub dim: usize,
+    /// Product of the extents behind the channels.
     pub inner: usize,
 }
 
 /// Elements that one task takes.
 const GRAIN: usize = 16 * 1024;
+/// Elements that one task takes twice, first for sums and then to map them: they and two more blobs' fit in a core's
+/// cache.
+const CACHED: usize = 64 * 1024;
+/// Fewest channels that are tasks by themselves; fewer might leave threads idle.
+const TASKS: usize = 32;
 /// Sums kept apart, so that they stay in vector registers.
 const LANES: usize = 16;
 
 /// Two sums for each channel.
 #[derive(Default)]
 pub(crate) struct Sums {
-    /// Of each row of `inner` elements.
-    rows: Vec<[f64; 2]>,
+    /// Of each piece of each row of `inner` elements.
+    pieces: Vec<[f64; 2]>,
     /// Of each channel.
     pub channels: Vec<[f64; 2]>,
+}
+
+/// What a pass reads of each element: `from`, or what is in the blob it writes; and `other`, or the same again.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a, T> {
+    pub from: Option<&'a [T]>,
+    pub other: Option<&'a [T]>,
+}
+
+impl<'a, T: Real> Sources<'a, T> {
+    /// The part that belongs to `len` elements from `at` on.
+    #[inline(always)]
+    fn part(self, at: usize, len: usize) -> Sources<'a, T> {
+        let part = |values: Option<&'a [T]>| values.map(|v| &v[at..at + len]);
+        Sources { from: part(self.from), other: part(self.other) }
+    }
+
+    /// Sums of `f` over the elements, where the blob written holds `to`.
+    #[inline(always)]
+    fn sums(self, to: &[T], f: impl Fn(T, T) -> [f64; 2]) -> [f64; 2] {
+        let a = self.from.unwrap_or(to);
+        row_sums(a, self.other.unwrap_or(a), f)
+    }
+
+    /// `to` = f(from, other).
+    #[inline(always)]
+    fn map(self, to: &mut [T], f: impl Fn(T, T) -> T) {
+        match (self.from, self.other) {
+            (None, None) => to.iter_mut().for_each(|to| *to = f(*to, *to)),
+            (None, Some(b)) => to.iter_mut().zip(b).for_each(|(to, &b)| *to = f(*to, b)),
+            (Some(a), None) => to.iter_mut().zip(a).for_each(|(to, &a)| *to = f(a, a)),
+            (Some(a), Some(b)) => to.iter_mut().zip(a.iter().zip(b)).for_each(|(to, (&a, &b))| *to = f(a, b)),
+        }
+    }
 }
 
 impl Sums {
     /// Takes room for a shape.
     pub fn resize(&mut self, shape: Channels) {
-        self.rows.resize(if shape.inner == 1 { 0 } else { shape.outer * shape.dim }, [0.0; 2]);
+        let rows = if shape.inner == 1 { 0 } else { shape.outer * shape.dim };
+        self.pieces.resize(rows * shape.pieces(), [0.0; 2]);
         self.channels.resize(shape.dim, [0.0; 2]);
     }
 
@@ -43,21 +87,23 @@ impl Sums {
         if inner == 1 {
             return self.columns(dim, a, b, f);
         }
+        let count = shape.pieces();
         parallel::for_each_chunk(
-            &mut self.rows,
+            &mut self.pieces,
             (GRAIN / inner.max(1)).max(1),
             #[inline(always)]
-            |first, rows| {
-                for (row, sums) in (first..).zip(rows) {
-                    let at = row * inner..(row + 1) * inner;
+            |first, pieces| {
+                for (piece, sums) in (first..).zip(pieces) {
+                    let (row, begin) = (piece / count, piece % count * GRAIN);
+                    let at = row * inner + begin..row * inner + inner.min(begin + GRAIN);
                     *sums = row_sums(&a[at.clone()], &b[at], f(row % dim));
                 }
             },
         );
         self.channels.fill([0.0; 2]);
-        for rows in self.rows.chunks_exact(dim) {
-            for (total, row) in self.channels.iter_mut().zip(rows) {
-                *total = [total[0] + row[0], total[1] + row[1]];
+        for rows in self.pieces.chunks_exact(dim * count) {
+            for (total, row) in self.channels.iter_mut().zip(rows.chunks_exact(count)) {
+                row.iter().for_each(|piece| *total = [total[0] + piece[0], total[1] + piece[1]]);
             }
         }
     }
@@ -108,87 +154,150 @@ fn row_sums<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> [f64; 2]) -> [f64; 2]
 }
 
 impl Channels {
+    /// Pieces into which a row is cut.
+    fn pieces(&self) -> usize {
+        self.inner.div_ceil(GRAIN).max(1)
+    }
+
+    /// Sums terms(channel)(a, b) over the elements of `sources`, where `to` is the blob that is written, as
+    /// [`Sums::compute`] does; then `to` = map(channel, sums)(a, b).
+    ///
+    /// A task takes the elements of its channels for the map while they are still in the cache from the sums. Few channels
+    /// are no tasks by themselves: for those it is one pass after the other.
+    pub(crate) fn sum_then_map<T: Real, S: Fn(T, T) -> [f64; 2], M: Fn(T, T) -> T>(
+        &self,
+        sources: Sources<T>,
+        to: &mut [T],
+        sums: &mut Sums,
+        terms: impl Fn(usize) -> S + Sync,
+        map: impl Fn(usize, [f64; 2]) -> M + Sync,
+    ) {
+        let &Channels { outer, dim, inner } = self;
+        let view = ArrayViewMut3::from_shape((outer, dim, inner), &mut *to).ok();
+        let Some(view) = view.filter(|_| inner > 1 && dim >= TASKS) else {
+            let a = sources.from.unwrap_or(to);
+            sums.compute(*self, a, sources.other.unwrap_or(a), terms);
+            let sums = &sums.channels;
+            return self.map2(
+                sources,
+                to,
+                #[inline(always)]
+                |c| map(c, sums[c]),
+            );
+        };
+        for_each_channels(
+            view,
+            &mut sums.channels,
+            (CACHED / (outer * inner).max(1)).max(1),
+            #[inline(always)]
+            |first: usize, mut view: ArrayViewMut3<T>, sums: &mut [[f64; 2]]| {
+                sums.fill([0.0; 2]);
+                for (n, mut rows) in view.outer_iter_mut().enumerate() {
+                    for ((c, mut row), total) in (first..).zip(rows.outer_iter_mut()).zip(sums.iter_mut()) {
+                        let Some(row) = row.as_slice_mut() else { continue };
+                        let [s, t] = sources.part((n * dim + c) * inner, inner).sums(row, terms(c));
+                        *total = [total[0] + s, total[1] + t];
+                    }
+                }
+                for (n, mut rows) in view.outer_iter_mut().enumerate() {
+                    for ((c, mut row), sums) in (first..).zip(rows.outer_iter_mut()).zip(sums.iter()) {
+                        let Some(row) = row.as_slice_mut() else { continue };
+                        sources.part((n * dim + c) * inner, inner).map(row, map(c, *sums));
+                    }
+                }
+            },
+        );
+    }
+
     /// `to` = f(channel)(from), where no `from` means what `to` holds.
-    pub fn map<T: Real, F: Fn(T) -> T>(
+    pub(crate) fn map<T: Real, F: Fn(T) -> T>(
         &self,
         from: Option<&[T]>,
         to: &mut [T],
         f: impl Fn(usize) -> F + Sync,
     ) {
-        self.each(
+        self.map2(
+            Sources { from, other: None },
             to,
             #[inline(always)]
-            |at, c, to| {
+            |c| {
                 let f = f(c);
-                match from {
-                    None => to.iter_mut().for_each(|to| *to = f(*to)),
-                    Some(from) => to.iter_mut().zip(&from[at..]).for_each(|(to, &from)| *to = f(from)),
-                }
-            },
-            #[inline(always)]
-            |at, to| match from {
-                None => to.iter_mut().enumerate().for_each(|(c, to)| *to = f(c)(*to)),
-                Some(from) => {
-                    for ((c, to), &from) in to.iter_mut().enumerate().zip(&from[at..]) {
-                        *to = f(c)(from);
-                    }
-                }
+                #[inline(always)]
+                move |x, _| f(x)
             },
         );
     }
 
-    /// `to` = f(channel)(from, other), where no `from` means what `to` holds.
-    pub fn map2<T: Real, F: Fn(T, T) -> T>(
+    /// `to` = f(channel)(a, b) for the elements of `sources`.
+    pub(crate) fn map2<T: Real, F: Fn(T, T) -> T>(
         &self,
-        from: Option<&[T]>,
-        other: &[T],
+        sources: Sources<T>,
         to: &mut [T],
         f: impl Fn(usize) -> F + Sync,
     ) {
-        self.each(
-            to,
-            #[inline(always)]
-            |at, c, to| {
-                let (f, other) = (f(c), &other[at..]);
-                match from {
-                    None => to.iter_mut().zip(other).for_each(|(to, &x)| *to = f(*to, x)),
-                    Some(from) => {
-                        let inputs = from[at..].iter().zip(other);
-                        to.iter_mut().zip(inputs).for_each(|(to, (&from, &x))| *to = f(from, x));
+        let &Channels { dim, inner, .. } = self;
+        if inner == 1 {
+            let columns = dim * (GRAIN / dim.max(1)).max(1);
+            return parallel::for_each_chunk(
+                to,
+                columns,
+                #[inline(always)]
+                |at, to| {
+                    let Sources { from, other } = sources.part(at, to.len());
+                    for (i, to) in to.iter_mut().enumerate() {
+                        let a = from.map_or(*to, |from| from[i]);
+                        *to = f(i % dim)(a, other.map_or(a, |other| other[i]));
                     }
-                }
-            },
-            #[inline(always)]
-            |at, to| {
-                for (c, (to, &x)) in to.iter_mut().zip(&other[at..]).enumerate() {
-                    *to = f(c)(from.map_or(*to, |from| from[at + c]), x);
-                }
-            },
-        );
-    }
-
-    /// Calls `row(offset, channel, elements)` for each row of `inner` elements; where that is 1,
-    /// `columns(offset, elements)` for each row of channels.
-    #[inline(always)]
-    fn each<T: Real>(
-        &self,
-        to: &mut [T],
-        row: impl Fn(usize, usize, &mut [T]) + Sync,
-        columns: impl Fn(usize, &mut [T]) + Sync,
-    ) {
-        let size = if self.inner == 1 { self.dim } else { self.inner };
+                },
+            );
+        }
+        // Whole rows, or pieces of a long one.
+        let grain = if inner < GRAIN { inner * (GRAIN / inner.max(1)) } else { GRAIN };
         parallel::for_each_chunk(
             to,
-            size * (GRAIN / size.max(1)).max(1),
+            grain,
             #[inline(always)]
             |begin, to| {
-                for (i, to) in to.chunks_exact_mut(size).enumerate() {
-                    let at = begin + i * size;
-                    if self.inner == 1 { columns(at, to) } else { row(at, at / size % self.dim, to) }
+                let mut at = begin;
+                let mut rest = to;
+                while !rest.is_empty() {
+                    let len = (inner - at % inner).min(rest.len());
+                    let (row, next) = rest.split_at_mut(len);
+                    sources.part(at, len).map(row, f(at / inner % dim));
+                    at += len;
+                    rest = next;
                 }
             },
         );
     }
+}
+
+/// Calls `f(first, elements, sums)` for groups of channels, with their elements of the blob and their sums.
+fn for_each_channels<T: Real>(
+    view: ArrayViewMut3<T>,
+    sums: &mut [[f64; 2]],
+    group: usize,
+    f: impl Fn(usize, ArrayViewMut3<T>, &mut [[f64; 2]]) + Sync,
+) {
+    fn go<T: Real>(
+        first: usize,
+        view: ArrayViewMut3<T>,
+        sums: &mut [[f64; 2]],
+        group: usize,
+        f: &(impl Fn(usize, ArrayViewMut3<T>, &mut [[f64; 2]]) + Sync),
+    ) {
+        if sums.len() <= group {
+            return vectorised(
+                #[inline(always)]
+                || f(first, view, sums),
+            );
+        }
+        let middle = sums.len() / 2;
+        let (left, right) = view.split_at(Axis(1), middle);
+        let (sums, more) = sums.split_at_mut(middle);
+        rayon::join(|| go(first, left, sums, group, f), || go(first + middle, right, more, group, f));
+    }
+    go(0, view, sums, group, &f);
 }
 
 #[cfg(test)]
@@ -197,7 +306,9 @@ mod tests {
 
     #[test]
     fn sums_and_maps_over_rows_and_columns() {
-        for (outer, dim, inner) in [(3, 4, 5), (3, 4, 1), (2, 3, 40), (5, 700, 1)] {
+        for (outer, dim, inner) in
+            [(3, 4, 5), (3, 4, 1), (2, 3, 40), (5, 700, 1), (3, 70, 21), (2, 40, 20_000), (2, 2, 40_000)]
+        {
             let shape = Channels { outer, dim, inner };
             let n = outer * dim * inner;
             let a: Vec<f64> = (0..n).map(|i| (i % 13) as f64).collect();
@@ -219,9 +330,22 @@ mod tests {
             assert!(apart == expected && in_place == expected);
             let expected: Vec<f64> = (0..n).map(|i| a[i] - b[i] * channel(i) as f64).collect();
             let (mut apart, mut in_place) = (vec![0.0; n], a.clone());
-            shape.map2(Some(&a), &b, &mut apart, |c| move |x, y| x - y * c as f64);
-            shape.map2(None, &b, &mut in_place, |c| move |x, y| x - y * c as f64);
+            let sources = |from| Sources { from, other: Some(b.as_slice()) };
+            shape.map2(sources(Some(a.as_slice())), &mut apart, |c| move |x, y| x - y * c as f64);
+            shape.map2(sources(None), &mut in_place, |c| move |x, y| x - y * c as f64);
             assert!(apart == expected && in_place == expected);
+            // Both at once: what one pass after the other gives.
+            let terms = |c: usize| move |a: f64, b: f64| [a * b, c as f64 * a];
+            let map = |c: usize, sums: [f64; 2]| move |x: f64, y: f64| x * sums[0] - y * sums[1] - c as f64;
+            let expected: Vec<f64> =
+                (0..n).map(|i| map(channel(i), sums.channels[channel(i)])(a[i], b[i])).collect();
+            let mut again = Sums::default();
+            again.resize(shape);
+            let (mut apart, mut in_place) = (vec![0.0; n], a.clone());
+            shape.sum_then_map(sources(Some(a.as_slice())), &mut apart, &mut again, terms, map);
+            assert!(apart == expected && again.channels == sums.channels);
+            shape.sum_then_map(sources(None), &mut in_place, &mut again, terms, map);
+            assert!(in_place == expected && again.channels == sums.channels);
         }
     }
 }

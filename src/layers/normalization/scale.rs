@@ -1,10 +1,12 @@
 //! Factor and bias for each channel, or another blob as factor.
 
-use super::channels::{Channels, Sums};
-use crate::blob::Shape;
+use super::channels::{Channels, Sources, Sums};
+use super::keep;
+use super::line::Lines;
+use crate::blob::{Buffer, Shape};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, Forward, Layer, Params, Reads, Setup, Sharing, Step, Tail};
 use crate::math::{Real, vector};
 use crate::proto::caffe::{FillerParameter, LayerParameter, ScaleParameter};
 use std::ops::RangeInclusive;
@@ -18,7 +20,7 @@ use std::ops::RangeInclusive;
 /// Shapes: the top has that of bottom 0. One bottom: s is a parameter with the `num_axes` axes of the bottom from `axis`
 /// on (1 and 1: the channels; `num_axes` −1: all behind `axis`; 0: one number), filled with 1 unless `filler` says else.
 /// Two bottoms: s is the second, whose axes must be those of the first from `axis` on. With `bias_term` b is the last
-/// parameter, of the shape of s. May run in place.
+/// parameter, of the shape of s. May run in place. A `ReLU` in place on its top is done in its own pass.
 ///
 /// Errors: more axes than the bottom has, a second bottom whose extents do not fit.
 ///
@@ -31,7 +33,7 @@ pub struct Scale<T> {
     shape: Channels,
     sums: Sums,
     /// The bottoms, where the layer overwrites the first and backward follows.
-    saved: Vec<T>,
+    saved: Buffer<T>,
     saved_factor: Vec<T>,
 }
 
@@ -51,15 +53,9 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         in_place: false,
         shape: Channels::default(),
         sums: Sums::default(),
-        saved: Vec::new(),
+        saved: Buffer::default(),
         saved_factor: Vec::new(),
     }))
-}
-
-/// Copies what backward reads; takes memory for it in the first pass of its size.
-fn keep<T: Real>(values: &[T], saved: &mut Vec<T>) {
-    saved.resize(values.len(), T::zero());
-    vector::copy(values, saved);
 }
 
 /// Extents of the factor, and where in `x` they lie; `second` is the shape of a factor that is a bottom.
@@ -87,6 +83,23 @@ fn place(param: &ScaleParameter, x: &Shape, second: Option<&Shape>) -> Result<(V
     let shape =
         Channels { outer: x.count_to(axis), dim: dims.iter().product(), inner: x.count_from(axis + axes) };
     Ok((dims, shape))
+}
+
+impl<T: Real> Scale<T> {
+    /// How many parameters it has.
+    fn own(&self) -> usize {
+        usize::from(!self.two) + usize::from(self.param.bias_term())
+    }
+
+    /// The number of the bias among them.
+    fn bias(&self) -> Option<usize> {
+        self.param.bias_term().then_some(usize::from(!self.two))
+    }
+
+    fn lines<'a>(&self, s: &'a [T], params: &'a Params<T>, tail: Tail) -> Lines<'a, T> {
+        let biases = self.bias().map(|b| params.data(b));
+        Lines { factors: Some(s), biases, slope: T::from_f64(tail.slope) }
+    }
 }
 
 impl<T: Real> Layer<T> for Scale<T> {
@@ -117,77 +130,112 @@ impl<T: Real> Layer<T> for Scale<T> {
         Ok(vec![bottom[0].clone()])
     }
 
+    fn step(&self) -> Option<Step> {
+        let step = Step::Scale { channels: self.shape, bias: self.param.bias_term() };
+        if self.two { None } else { Some(step) }
+    }
+
+    fn absorbs(&self, chain: &[Step], _: bool) -> usize {
+        if self.two { 0 } else { Tail::length(chain, None) }
+    }
+
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let y = io.top.get(0);
-        let x = if io.bottom.in_place(0) { None } else { Some(io.bottom.get(0)) };
+        let tail = Tail::new(io.tail, self.own());
         let s = if self.two { io.bottom.get(1) } else { io.params.data(0) };
-        if x.is_none() && io.need_backward {
+        let mut saved = std::mem::take(&mut self.saved);
+        let mut keeps = false;
+        if self.in_place && io.need_backward {
             if self.two {
-                keep(s, &mut self.saved_factor);
+                self.saved_factor.resize(s.len(), T::zero());
+                vector::copy(s, &mut self.saved_factor);
             }
-            if self.two || io.params.learned(0) {
-                keep(y, &mut self.saved);
-            }
+            keeps = self.two || io.params.learned(0) || !io.tail.is_empty();
         }
-        if self.param.bias_term() {
-            let b = io.params.data(io.params.len() - 1);
-            self.shape.map(x, y, |c| {
-                let (s, b) = (s[c], b[c]);
-                #[inline(always)]
-                move |x| s * x + b
-            });
-        } else {
-            self.shape.map(x, y, |c| {
-                let s = s[c];
-                #[inline(always)]
-                move |x| s * x
-            });
+        if keeps {
+            keep(io.top.buffer(0), &mut saved);
         }
+        let x = match (self.in_place, keeps) {
+            (false, _) => Some(io.bottom.get(0)),
+            (true, true) => Some(saved.host()),
+            (true, false) => None,
+        };
+        let lines = self.lines(s, &io.params, tail);
+        self.shape.map(
+            x,
+            io.top.get(0),
+            #[inline(always)]
+            |c| {
+                let line = lines.line(c, 0.0, 1.0);
+                #[inline(always)]
+                move |x| line.top(x)
+            },
+        );
+        self.saved = saved;
         Ok(())
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
         let in_place = io.top_diff.in_place(0);
-        let bias = if self.param.bias_term() { io.params.len().checked_sub(1) } else { None };
-        let bias = bias.filter(|&b| io.params.learned(b));
+        let bias = self.bias().filter(|&b| io.params.learned(b));
         let factor = if self.two { io.propagate[1] } else { io.params.learned(0) };
-        if factor || bias.is_some() {
-            let dy: &[T] = if in_place { io.bottom_diff.get(0) } else { io.top_diff.get(0) };
-            // The sums for the factor alone read x: without one it was not kept.
-            let x = match (factor, self.in_place) {
-                (false, _) => dy,
-                (true, true) => &self.saved,
-                (true, false) => io.bottom.get(0),
-            };
-            self.sums.compute(self.shape, dy, x, |_| {
-                #[inline(always)]
-                |dy: T, x: T| [dy.as_f64(), dy.as_f64() * x.as_f64()]
-            });
-            let sums = &self.sums.channels;
-            if let Some(b) = bias {
-                let db = io.params.diff_mut(b);
-                db.iter_mut().zip(sums).for_each(|(db, s)| *db += T::from_f64(s[0]));
+        let wants_sums = factor || bias.is_some();
+        let s = match (self.two, self.in_place) {
+            (false, _) => io.params.data(0),
+            (true, false) => io.bottom.get(1),
+            (true, true) => &self.saved_factor,
+        };
+        let lines = self.lines(s, &io.params, Tail::new(io.tail, self.own()));
+        // The factor's sums and a ReLU read x: without them it was not kept.
+        let x = match (factor || !io.tail.is_empty(), self.in_place) {
+            (false, _) => None,
+            (true, true) => Some(self.saved.host()),
+            (true, false) => Some(io.bottom.get(0)),
+        };
+        let terms = |c| {
+            let line = lines.line(c, 0.0, 1.0);
+            #[inline(always)]
+            move |dy, x: T| {
+                let g = line.before(dy, x).as_f64();
+                [g, g * x.as_f64()]
             }
-            if factor && self.two {
-                let ds = io.bottom_diff.get(1);
-                ds.iter_mut().zip(sums).for_each(|(ds, s)| *ds = T::from_f64(s[1]));
-            } else if factor {
-                let ds = io.params.diff_mut(0);
-                ds.iter_mut().zip(sums).for_each(|(ds, s)| *ds += T::from_f64(s[1]));
+        };
+        let slope = |c| {
+            let line = lines.line(c, 0.0, 1.0);
+            #[inline(always)]
+            move |dy, x| line.before(dy, x) * line.factor
+        };
+        let dy = if in_place { None } else { Some(io.top_diff.get(0)) };
+        let sources = Sources { from: dy, other: x };
+        match (wants_sums, io.propagate[0]) {
+            (true, true) => {
+                let dx = io.bottom_diff.get(0);
+                self.shape.sum_then_map(
+                    sources,
+                    dx,
+                    &mut self.sums,
+                    terms,
+                    #[inline(always)]
+                    |c, _| slope(c),
+                );
             }
+            (false, true) => self.shape.map2(sources, io.bottom_diff.get(0), slope),
+            (true, false) => {
+                let dy = io.top_diff.get(0);
+                self.sums.compute(self.shape, dy, x.unwrap_or(dy), terms);
+            }
+            (false, false) => {}
         }
-        if io.propagate[0] {
-            let dy = if in_place { None } else { Some(io.top_diff.get(0)) };
-            let s = match (self.two, self.in_place) {
-                (false, _) => io.params.data(0),
-                (true, false) => io.bottom.get(1),
-                (true, true) => &self.saved_factor,
-            };
-            self.shape.map(dy, io.bottom_diff.get(0), |c| {
-                let s = s[c];
-                #[inline(always)]
-                move |dy| s * dy
-            });
+        let sums = &self.sums.channels;
+        if let Some(b) = bias {
+            let db = io.params.diff_mut(b).iter_mut().zip(sums);
+            db.for_each(|(db, s)| *db += T::from_f64(s[0]));
+        }
+        if factor && self.two {
+            let ds = io.bottom_diff.get(1).iter_mut().zip(sums);
+            ds.for_each(|(ds, s)| *ds = T::from_f64(s[1]));
+        } else if factor {
+            let ds = io.params.diff_mut(0).iter_mut().zip(sums);
+            ds.for_each(|(ds, s)| *ds += T::from_f64(s[1]));
         }
         Ok(())
     }

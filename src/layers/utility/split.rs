@@ -15,7 +15,9 @@ use std::ops::RangeInclusive;
 /// ```
 ///
 /// The net inserts one wherever a blob has several readers. Its tops share the bottom's memory, so forward costs
-/// nothing. Source: Caffe's Split.
+/// nothing. The last top's gradient lies where the bottom's is added up.
+///
+/// Source: Caffe's Split.
 pub struct Split;
 
 /// Makes the layer.
@@ -50,15 +52,29 @@ impl<T: Real> Layer<T> for Split {
         if !io.propagate[0] {
             return Ok(());
         }
-        let live = (0..io.top_diff.len()).filter(|&i| io.live[i]);
+        // What is there already: the last top's gradient, in whose place the bottom's is, or nothing yet.
+        let last = io.top_diff.len().saturating_sub(1);
+        let mut begun = io.top_diff.in_place(last) && io.live[last];
         let dx = io.bottom_diff.get(0);
-        for (nth, i) in live.enumerate() {
-            let dy = io.top_diff.get(i);
-            parallel::for_each_chunk(dx, GRAIN, |at, dx| {
-                for (dx, &dy) in dx.iter_mut().zip(&dy[at..]) {
-                    *dx = if nth == 0 { dy } else { *dx + dy };
-                }
-            });
+        let mut others = (0..io.top_diff.len()).filter(|&i| io.live[i] && !io.top_diff.in_place(i));
+        while let Some(i) = others.next() {
+            let a = io.top_diff.get(i);
+            // Two at once, where nothing is there.
+            let b = if begun { None } else { others.next().map(|i| io.top_diff.get(i)) };
+            parallel::for_each_chunk(
+                dx,
+                GRAIN,
+                #[inline(always)]
+                |at, dx| {
+                    let pairs = dx.iter_mut().zip(&a[at..]);
+                    match b {
+                        _ if begun => pairs.for_each(|(dx, &a)| *dx += a),
+                        Some(b) => pairs.zip(&b[at..]).for_each(|((dx, &a), &b)| *dx = a + b),
+                        None => pairs.for_each(|(dx, &a)| *dx = a),
+                    }
+                },
+            );
+            begun = true;
         }
         Ok(())
     }

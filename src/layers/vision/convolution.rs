@@ -4,7 +4,8 @@ use super::windows::Windows;
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::normalization::Channels;
+use crate::layers::{Backward, Forward, Layer, Params, Reads, Setup, Step};
 use crate::math::{self, Ending, Geometry, Real};
 use crate::proto::caffe::{ConvolutionParameter, LayerParameter};
 use std::ops::RangeInclusive;
@@ -25,16 +26,21 @@ use std::ops::RangeInclusive;
 /// larger than the padded image.
 ///
 /// Source: Caffe's Convolution; LeCun and others, "Gradient-based learning applied to document recognition", 1998.
-pub struct Convolution {
+///
+/// A net that runs forward alone does a `BatchNorm`, `Scale` and `ReLU` in place behind it along, in the pass that makes the top.
+pub struct Convolution<T> {
     param: ConvolutionParameter,
     engine: Option<math::Convolution>,
+    /// Factor and addend of each channel, where the layers behind are done along.
+    factors: Vec<T>,
+    addends: Vec<T>,
 }
 
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let param = param.convolution_param.clone().unwrap_or_default();
     check(&param)?;
-    Ok(Box::new(Convolution { param, engine: None }))
+    Ok(Box::new(Convolution { param, engine: None, factors: Vec::new(), addends: Vec::new() }))
 }
 
 /// What no shape can repair.
@@ -57,13 +63,45 @@ fn check(param: &ConvolutionParameter) -> Result<()> {
     Ok(())
 }
 
-impl Convolution {
+impl<T: Real> Convolution<T> {
     fn engine(&self) -> Result<&math::Convolution> {
         self.engine.as_ref().ok_or_else(|| Error::new(Kind::Net, "the layer has no shape yet"))
     }
+
+    /// Settles factor and addend of each channel: those of the bias and all steps behind it, one after the other.
+    fn settle_lines(&mut self, params: &Params<T>, tail: &[Step]) {
+        let outputs = self.param.num_output() as usize;
+        self.factors.resize(outputs, T::one());
+        self.addends.resize(outputs, T::zero());
+        for (c, (factor, addend)) in self.factors.iter_mut().zip(&mut self.addends).enumerate() {
+            let value = |param: usize, c: usize| params.data(param)[c].as_f64();
+            let own = self.param.bias_term();
+            let (mut scale, mut shift) = (1.0, if own { value(1, c) } else { 0.0 });
+            let mut next = 1 + usize::from(own);
+            for step in tail {
+                match *step {
+                    Step::Normalise { eps, .. } => {
+                        let by = value(next + 2, 0);
+                        let by = if by == 0.0 { 0.0 } else { 1.0 / by };
+                        let inverse = 1.0 / (value(next + 1, c) * by + eps).sqrt();
+                        (scale, shift) = (scale * inverse, (shift - value(next, c) * by) * inverse);
+                        next += 3;
+                    }
+                    Step::Scale { bias, .. } => {
+                        let by = value(next, c);
+                        let bias_here = if bias { value(next + 1, c) } else { 0.0 };
+                        (scale, shift) = (scale * by, shift * by + bias_here);
+                        next += 1 + usize::from(bias);
+                    }
+                    Step::Relu { .. } => {}
+                }
+            }
+            (*factor, *addend) = (T::from_f64(scale), T::from_f64(shift));
+        }
+    }
 }
 
-impl<T: Real> Layer<T> for Convolution {
+impl<T: Real> Layer<T> for Convolution<T> {
     fn bottoms(&self) -> RangeInclusive<usize> {
         1..=usize::MAX
     }
@@ -128,11 +166,35 @@ impl<T: Real> Layer<T> for Convolution {
         self.engine.as_ref().map_or(0, |engine| engine.multiply_adds() as u64)
     }
 
+    fn absorbs(&self, chain: &[Step], need_backward: bool) -> usize {
+        let Some(engine) = self.engine.as_ref().filter(|_| !need_backward) else { return 0 };
+        let mine = Channels {
+            outer: engine.geometry().batch,
+            dim: engine.geometry().num_output,
+            inner: engine.output().iter().product(),
+        };
+        let lines = chain.iter().take_while(|step| match step {
+            Step::Normalise { channels, .. } | Step::Scale { channels, .. } => *channels == mine,
+            Step::Relu { .. } => false,
+        });
+        let lines = lines.count();
+        lines + usize::from(matches!(chain.get(lines), Some(Step::Relu { slope }) if *slope == 0.0))
+    }
+
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let bias = self.param.bias_term();
+        if !io.tail.is_empty() {
+            self.settle_lines(&io.params, io.tail);
+        }
+        let relu = matches!(io.tail.last(), Some(Step::Relu { .. }));
         for i in 0..io.bottom.len() {
-            let bias = if bias { Some(io.params.data(1)) } else { None };
-            let end = Ending::bias(bias);
+            let end = match io.tail {
+                [] => Ending::bias(if self.param.bias_term() { Some(io.params.data(1)) } else { None }),
+                _ => Ending {
+                    scale: Some(&self.factors),
+                    bias: Some(&self.addends),
+                    floor: if relu { T::zero() } else { T::neg_infinity() },
+                },
+            };
             self.engine()?.forward(io.bottom.get(i), io.params.data(0), &end, io.top.get(i));
         }
         Ok(())

@@ -4,7 +4,7 @@ use crate::blob::{Element, Shape};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Forward, Layer, Reads, Setup};
-use crate::math::{Real, parallel};
+use crate::math::{Real, parallel, scratch, vectorised};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::lrn_parameter::NormRegion;
 
@@ -32,10 +32,6 @@ pub struct Lrn<T> {
     k: T,
     /// Channels, height and width.
     image: [usize; 3],
-    /// The sums s of the last forward pass.
-    sums: Vec<T>,
-    /// What backward sums over windows.
-    ratios: Vec<T>,
 }
 
 /// Makes the layer.
@@ -57,8 +53,6 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         beta: T::from_f64(p.beta().as_f64()),
         k: if within { T::one() } else { T::from_f64(p.k().as_f64()) },
         image: [0; 3],
-        sums: Vec::new(),
-        ratios: Vec::new(),
     }))
 }
 
@@ -133,6 +127,51 @@ impl<T: Real> Lrn<T> {
         }
     }
 
+    /// Writes the sums s to `sums`, for whole planes from number `plane` of `x` on.
+    #[inline(always)]
+    fn sum_squares(&self, plane: usize, x: &[T], sums: &mut [T]) {
+        let (size, _) = self.grain();
+        sums.fill(self.k);
+        for (plane, sums) in (plane..).zip(sums.chunks_exact_mut(size)) {
+            self.add_windows(plane, x, self.alpha, |x| x * x, sums);
+        }
+    }
+
+    /// dx = dy·s^(−β) − 2·(α/n)·β·x·Σ dy·y/s, over the windows that hold x; `ratios` takes dy·y/s.
+    fn backward_image(&self, x: &[T], dy: &[T], sums: &mut [T], ratios: &mut [T], dx: &mut [T]) {
+        let (size, grain) = self.grain();
+        parallel::for_each_chunk2(
+            sums,
+            ratios,
+            grain,
+            #[inline(always)]
+            |at, sums, ratios| {
+                self.sum_squares(at / size, x, sums);
+                let inputs = [&x[at..], &dy[at..], sums];
+                with_powers(ratios, self.beta, inputs, |ratio, power, x, dy, s| *ratio = dy * x * power / s);
+            },
+        );
+        let scale = T::from_f64(-2.0) * self.alpha * self.beta;
+        parallel::for_each_chunk(
+            dx,
+            grain,
+            #[inline(always)]
+            |at, dx| {
+                dx.fill(T::zero());
+                for (plane, dx) in (at / size..).zip(dx.chunks_exact_mut(size)) {
+                    self.add_windows(plane, ratios, scale, |ratio| ratio, dx);
+                }
+                let inputs = [&x[at..], &dy[at..], &sums[at..]];
+                with_powers(dx, self.beta, inputs, |dx, power, x, dy, _| *dx = dy * power + x * *dx);
+            },
+        );
+    }
+
+    /// Elements of an image.
+    fn image(&self) -> usize {
+        self.image.iter().product()
+    }
+
     /// Elements of a plane, and of the planes that one task takes.
     fn grain(&self) -> (usize, usize) {
         let size = self.image[1] * self.image[2];
@@ -152,31 +191,29 @@ impl<T: Real> Layer<T> for Lrn<T> {
                 .found(bottom[0]));
         };
         self.image = [channels, height, width];
-        self.sums.resize(bottom[0].count(), T::zero());
-        self.ratios.resize(bottom[0].count(), T::zero());
         Ok(vec![bottom[0].clone()])
     }
 
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let x = io.bottom.get(0);
-        let mut sums = std::mem::take(&mut self.sums);
-        let (size, grain) = self.grain();
-        parallel::for_each_chunk2(
+        let (x, this) = (io.bottom.get(0), &*self);
+        let (size, grain) = this.grain();
+        parallel::for_each_chunk(
             io.top.get(0),
-            &mut sums,
             grain,
             #[inline(always)]
-            |begin, y, sums| {
-                let planes = y.chunks_exact_mut(size).zip(sums.chunks_exact_mut(size));
-                for (plane, (y, sums)) in (begin / size..).zip(planes) {
-                    sums.fill(self.k);
-                    self.add_windows(plane, x, self.alpha, |x| x * x, sums);
-                    let x = &x[plane * size..];
-                    with_powers(y, self.beta, [x, x, sums], |y, power, x, _, _| *y = x * power);
-                }
+            |begin, y| {
+                scratch(y.len(), |sums: &mut [T]| {
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            this.sum_squares(begin / size, x, sums);
+                            let x = &x[begin..];
+                            with_powers(y, this.beta, [x, x, sums], |y, power, x, _, _| *y = x * power);
+                        },
+                    );
+                });
             },
         );
-        self.sums = sums;
         Ok(())
     }
 
@@ -184,35 +221,16 @@ impl<T: Real> Layer<T> for Lrn<T> {
         if !io.propagate[0] {
             return Ok(());
         }
-        let (x, dy) = (io.bottom.get(0), io.top_diff.get(0));
-        let (size, grain) = self.grain();
-        let (sums, beta) = (&self.sums, self.beta);
-        // dx = dy·s^(−β) − 2·(α/n)·β·x·Σ dy·y/s, over the windows that hold x.
-        parallel::for_each_chunk(
-            &mut self.ratios,
-            grain,
-            #[inline(always)]
-            |at, ratios| {
-                let inputs = [&x[at..], &dy[at..], &sums[at..]];
-                with_powers(ratios, beta, inputs, |ratio, power, x, dy, s| *ratio = dy * x * power / s);
-            },
-        );
-        let scale = T::from_f64(-2.0) * self.alpha * beta;
-        let this = &*self;
-        parallel::for_each_chunk(
-            io.bottom_diff.get(0),
-            grain,
-            #[inline(always)]
-            |begin, dx| {
-                for (plane, dx) in (begin / size..).zip(dx.chunks_exact_mut(size)) {
-                    dx.fill(T::zero());
-                    this.add_windows(plane, &this.ratios, scale, |ratio| ratio, dx);
-                    let at = plane * size;
-                    let inputs = [&x[at..], &dy[at..], &this.sums[at..]];
-                    with_powers(dx, beta, inputs, |dx, power, x, dy, _| *dx = dy * power + x * *dx);
-                }
-            },
-        );
+        let (x, dy, this) = (io.bottom.get(0), io.top_diff.get(0), &*self);
+        // Image by image: to sum up again costs less than to keep the sums of forward.
+        let image = this.image();
+        parallel::for_each_chunk(io.bottom_diff.get(0), image, |begin, dx| {
+            let (x, dy) = (&x[begin..][..image], &dy[begin..][..image]);
+            scratch(2 * image, |both: &mut [T]| {
+                let (sums, ratios) = both.split_at_mut(image);
+                this.backward_image(x, dy, sums, ratios, dx);
+            });
+        });
         Ok(())
     }
 }

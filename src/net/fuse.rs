@@ -1,0 +1,212 @@
+//! Chains of layers in place on one blob that become one pass over memory, led by the layer that makes the blob.
+//!
+//! A `BatchNorm`, `Scale` and `ReLU` in a row read and write the same blob three times. Nobody can see the values
+//! between, so the first may do all three at once. What the chain does is settled here from what the layers say
+//! ([`Layer::step`](crate::layers::Layer::step), [`Layer::absorbs`](crate::layers::Layer::absorbs)); nodes,
+//! parameters and gradients stay as they are.
+
+use super::{Net, Node};
+use crate::layers::Step;
+use crate::math::Real;
+
+/// Settles for every node who does its work, `leader`, and what it does along, `tail`.
+pub(super) fn settle<T: Real>(net: &mut Net<T>) {
+    for node in &mut net.nodes {
+        node.leader = None;
+        node.tail.clear();
+        node.all_params.clone_from(&node.params);
+        node.all_learned.clone_from(&node.learned);
+    }
+    for leader in 0..net.nodes.len() {
+        if net.nodes[leader].leader.is_some() {
+            continue;
+        }
+        let chain = chain(net, leader);
+        let node = &net.nodes[leader];
+        let steps: Vec<Step> = chain.iter().map(|(_, step)| *step).collect();
+        let taken = node.layer.absorbs(&steps, node.need_backward).min(chain.len());
+        for &(follower, step) in &chain[..taken] {
+            let node = &mut net.nodes[follower];
+            node.leader = Some(leader);
+            let (params, learned) = (node.params.clone(), node.learned.clone());
+            let node = &mut net.nodes[leader];
+            node.tail.push(step);
+            node.all_params.extend(params);
+            node.all_learned.extend(learned);
+        }
+    }
+}
+
+/// The layers that follow in place on the only top of a node, as far as nobody looks between: no other layer, and no
+/// loss; and backward runs all of them or none.
+fn chain<T: Real>(net: &Net<T>, leader: usize) -> Vec<(usize, Step)> {
+    let first = &net.nodes[leader];
+    let mut chain = Vec::new();
+    let &[top] = first.top.as_slice() else { return chain };
+    if first.need_backward && !first.propagate.contains(&true) {
+        return chain; // there is no diff to work in
+    }
+    let (data, diff) = (net.blobs[top].data, net.blobs[top].diff);
+    let touches = |node: &Node<T>| {
+        node.bottom.iter().chain(&node.top).any(|&b| net.blobs[b].data == data || net.blobs[b].diff == diff)
+    };
+    let mut before = first;
+    for (i, node) in net.nodes.iter().enumerate().skip(leader + 1).filter(|(_, node)| touches(node)) {
+        let in_place = node.bottom == [top] && node.top == [top];
+        let alike = node.need_backward == first.need_backward
+            && (!node.need_backward || node.propagate == [true])
+            && node.live == first.live;
+        let Some(step) = node.layer.step().filter(|_| in_place && alike && before.loss_weight == [0.0])
+        else {
+            break;
+        };
+        chain.push((i, step));
+        before = node;
+    }
+    chain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, assert_close};
+
+    fn layer(kind: &str, name: &str, bottom: &str, top: &str, more: &str) -> String {
+        let bottoms: String = bottom.split(' ').map(|b| format!("bottom: '{b}' ")).collect();
+        format!("layer {{ name: '{name}' type: '{kind}' {bottoms} top: '{top}' {more} }}\n")
+    }
+
+    const SCALE: &str = "scale_param { bias_term: true filler { type: 'gaussian' mean: 1 std: 0.5 }
+        bias_filler { type: 'gaussian' std: 0.3 } }";
+    const SLOPE: &str = "relu_param { negative_slope: 0.1 }";
+
+    /// A net with every kind of chain, few and many channels, in place and not.
+    fn net(phase: &str) -> String {
+        let [eltwise, coeff] = ["", "eltwise_param { coeff: 0.5 coeff: 2 }"];
+        format!("state {{ phase: {phase} }}\n")
+            + &layer("Power", "p", "x", "a", "power_param { scale: 1.5 shift: 0.2 }")
+            + &layer("BatchNorm", "bn1", "a", "a", "")
+            + &layer("Scale", "s1", "a", "a", SCALE)
+            + &layer("ReLU", "r1", "a", "a", "")
+            + &layer("BatchNorm", "bn2", "a", "b", "")
+            + &layer("Scale", "s2", "b", "b", SCALE)
+            + &layer("Scale", "s3", "a", "c", "scale_param { filler { type: 'gaussian' mean: 2 } }")
+            + &layer("ReLU", "r3", "c", "c", SLOPE)
+            + &layer("Eltwise", "e1", "b c", "d", eltwise)
+            + &layer("ReLU", "r4", "d", "d", "")
+            + &layer("BatchNorm", "bn3", "d", "f", "")
+            + &layer("ReLU", "r5", "f", "f", SLOPE)
+            + &layer("Eltwise", "e2", "f d", "g", coeff)
+            + &layer("ReLU", "r6", "g", "g", "")
+            + &layer("Scale", "s4", "g", "k", SCALE)
+            + &layer("ReLU", "r7", "k", "k", "")
+            + &layer("Eltwise", "e3", "k d a", "h", "")
+            + &layer("ReLU", "r8", "h", "h", "")
+    }
+
+    fn bench<T: Real>(text: &str, dims: &[usize], fusion: bool) -> Bench<T> {
+        let count = dims.iter().product::<usize>();
+        let x: Vec<f64> = (0..count).map(|i| ((i * 7919 % 1013) as f64 / 400.0 - 1.1).powi(3)).collect();
+        let mut b = Bench::<T>::new(text, &[("x", dims, &x)]).unwrap();
+        b.net.set_fusion(fusion);
+        for name in ["bn1", "bn2", "bn3"] {
+            b.set_param(name, 0, &(0..dims[1]).map(|c| 0.1 * c as f64).collect::<Vec<_>>());
+            b.set_param(name, 1, &(0..dims[1]).map(|c| 1.0 + 0.2 * c as f64).collect::<Vec<_>>());
+            b.set_param(name, 2, &[1.5]);
+        }
+        // Twice: what is kept from one pass to the next must not show.
+        for i in 0..2 {
+            b.set("x", &x.iter().map(|x| x * f64::from(i)).collect::<Vec<_>>());
+            b.forward();
+            let dy: Vec<f64> = (0..count).map(|i| (i * 31 % 17) as f64 / 8.0 - 1.0).collect();
+            b.weights.clear_diffs();
+            b.backward(&[("h", &dy)]);
+        }
+        b
+    }
+
+    fn compare<T: Real>(text: &str, dims: &[usize], tolerance: f64) {
+        let (one, two) = (bench::<T>(text, dims, true), bench::<T>(text, dims, false));
+        for blob in ["a", "b", "c", "d", "f", "g", "k", "h"] {
+            assert_close(&one.get(blob), &two.get(blob), tolerance);
+        }
+        assert_close(&one.grad("x"), &two.grad("x"), tolerance);
+        for (p, q) in one.weights.iter().zip(two.weights.iter()) {
+            let values = |v: &[T]| v.iter().map(|v| v.as_f64()).collect::<Vec<_>>();
+            assert_close(&values(p.data.host()), &values(q.data.host()), tolerance);
+            assert_close(&values(p.diff.host()), &values(q.diff.host()), 10.0 * tolerance);
+        }
+    }
+
+    #[test]
+    fn a_fused_net_gives_the_same_values_and_gradients() {
+        for phase in ["TRAIN", "TEST"] {
+            for dims in [&[4usize, 3, 5, 7][..], &[3, 40, 6, 3], &[16, 5], &[2, 35, 1, 9]] {
+                compare::<f64>(&net(phase), dims, 1e-11);
+                compare::<f32>(&net(phase), dims, 2e-3);
+            }
+        }
+    }
+
+    /// Which layer does the work of which.
+    fn leaders(text: &str) -> Vec<(String, String)> {
+        let b = Bench::<f32>::new(text, &[("x", &[2, 3, 2, 2], &[0.5; 24])]).unwrap();
+        let nodes = b.net.nodes();
+        let led = nodes.iter().filter_map(|n| Some((n.name.clone(), nodes[n.leader?].name.clone())));
+        led.collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
+    }
+
+    #[test]
+    fn the_first_of_a_chain_leads_it() {
+        let all = [("s1", "bn1"), ("r1", "bn1"), ("s2", "bn2"), ("r3", "s3"), ("r4", "e1"), ("r5", "bn3")];
+        let more = [("r6", "e2"), ("r7", "s4"), ("r8", "e3")];
+        assert_eq!(leaders(&net("TRAIN")), pairs(&[&all[..], &more].concat()));
+        // With gathered statistics and a bottom that is not overwritten, backward would read what it does not by itself.
+        let without: Vec<_> = all.iter().filter(|p| !["bn2", "bn3"].contains(&p.1)).copied().collect();
+        assert_eq!(leaders(&net("TEST")), pairs(&[&without[..], &more].concat()));
+    }
+
+    #[test]
+    fn where_somebody_looks_between_nothing_is_fused() {
+        let bn = layer("BatchNorm", "b", "x", "y", "");
+        let relu = layer("ReLU", "r", "y", "y", "");
+        let train = "state { phase: TRAIN }\n";
+        assert_eq!(leaders(&format!("{train}{bn}{relu}")), pairs(&[("r", "b")]));
+        for (text, what) in [
+            (format!("{bn}{}", relu.replace("top: 'y'", "top: 'z'")), "not in place"),
+            (format!("{bn}{}{relu}", layer("TanH", "t", "y", "y", "")), "another layer"),
+            (format!("{bn}{}", layer("ReLU", "r", "y", "y", "relu_param { negative_slope: -1 }")), "slope"),
+            (format!("{bn}{}", layer("Scale", "s", "y", "y", "scale_param { axis: 2 }")), "other channels"),
+            (format!("{bn}{}", layer("ReLU", "r", "y", "y", "propagate_down: false")), "no gradient"),
+        ] {
+            match Bench::<f32>::new(&format!("{train}{text}"), &[("x", &[2, 3, 2, 2], &[0.5; 24])]) {
+                Ok(b) => assert!(b.net.nodes().iter().all(|n| n.leader.is_none()), "{what}"),
+                Err(e) => assert!(what == "slope" || what == "another layer", "{what}: {e}"),
+            }
+        }
+    }
+
+    #[test]
+    fn debug_info_shows_the_values_between() {
+        let text = format!("state {{ phase: TRAIN }}\n{}", layer("BatchNorm", "b", "x", "y", ""))
+            + &layer("Scale", "s", "y", "y", "scale_param { filler { value: 3 } }");
+        let x: Vec<f64> = (0..24).map(f64::from).collect();
+        let mut b = Bench::<f64>::new(&text, &[("x", &[2, 3, 2, 2], &x)]).unwrap();
+        b.net.set_debug_info(true);
+        b.forward();
+        let lines = b.net.take_debug();
+        let mean = |layer: &str| {
+            let line = lines.iter().find(|l| l.contains(&format!("Layer {layer}, top"))).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+        };
+        assert!((mean("s") / mean("b") - 3.0).abs() < 1e-9, "{lines:?}");
+        b.net.set_debug_info(false);
+        let separate = b.get("y");
+        b.forward();
+        assert_close(&b.get("y"), &separate, 1e-12);
+    }
+}
