@@ -47,6 +47,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
             let layer = |l: &tool::LayerTime| {
                 serde_json::json!({
                     "name": l.name, "type": l.kind, "forward_ms": l.forward_ms, "backward_ms": l.backward_ms,
+                    "fused_into": l.leader,
                 })
             };
             let json = serde_json::json!({

@@ -19,6 +19,8 @@ pub struct LayerTime {
     pub forward_ms: f64,
     /// Mean of a backward pass; 0 where the net needs none.
     pub backward_ms: f64,
+    /// The layer that does its work along and has its time ([`crate::net::Node::leader`]).
+    pub leader: Option<String>,
 }
 
 /// Times of a net in milliseconds.
@@ -100,6 +102,7 @@ pub fn time<T: Real>(
         kind: node.param.r#type().to_string(),
         forward_ms: layer_forward[i] / count,
         backward_ms: if node.need_backward { layer_backward[i] / count } else { 0.0 },
+        leader: node.leader.and_then(|l| net.nodes().get(l)).map(|l| l.name.clone()),
     };
     Ok(Timing {
         iterations,
