@@ -77,6 +77,7 @@ fn json(timing: &tool::Timing, threads: usize, ceiling: Option<f64>, bytes: [usi
         json!({
             "name": l.name,
             "type": l.kind,
+            "fused_into": l.leader,
             "forward_ms": l.forward_ms,
             "backward_ms": l.backward_ms,
             "flops_forward": l.flops_forward,

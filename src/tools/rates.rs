@@ -98,6 +98,7 @@ mod tests {
         let layer = |name: &str, forward_ms, backward_ms, flops| LayerTime {
             name: name.into(),
             kind: "Kind".into(),
+            leader: None,
             forward_ms,
             backward_ms,
             flops_forward: flops,

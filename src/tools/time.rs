@@ -23,6 +23,8 @@ pub struct LayerTime {
     pub flops_forward: u64,
     /// The same of a backward pass.
     pub flops_backward: u64,
+    /// The layer that does its work along and has its time ([`crate::net::Node::leader`]).
+    pub leader: Option<String>,
 }
 
 /// Times of a net in milliseconds.
@@ -125,6 +127,7 @@ pub fn time<T: Real>(
             backward_ms: if node.need_backward { layer_backward[i] / count } else { 0.0 },
             flops_forward,
             flops_backward: if backward_too { flops_backward } else { 0 },
+            leader: node.leader.and_then(|l| net.nodes().get(l)).map(|l| l.name.clone()),
         }
     };
     Ok(Timing {

@@ -2,6 +2,7 @@
 
 use crate::math::{Real, parallel, vectorised};
 use ndarray::{ArrayViewMut3, Axis};
+use std::array::from_fn;
 
 /// Extents before, at and behind the channels of a blob.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,10 +20,13 @@ const GRAIN: usize = 16 * 1024;
 /// Elements that one task takes twice, first for sums and then to map them: they and two more blobs' fit in a core's
 /// cache.
 const CACHED: usize = 64 * 1024;
+/// Most channels in one task.
+const GROUP: usize = 8;
 /// Fewest channels that are tasks by themselves; fewer might leave threads idle.
 const TASKS: usize = 32;
-/// Sums kept apart, so that they stay in vector registers.
-const LANES: usize = 16;
+/// Sums kept apart, for the compiler to make vectors of them. (It unrolls loops over 16 before it looks for vectors, and
+/// then finds none in half of the cases.)
+const LANES: usize = 32;
 
 /// Two sums for each channel.
 #[derive(Default)]
@@ -136,21 +140,30 @@ impl Sums {
 
 #[inline(always)]
 fn row_sums<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> [f64; 2]) -> [f64; 2] {
-    let mut sums = [[0.0; LANES]; 2];
+    let (mut s, mut t) = ([0.0; LANES], [0.0; LANES]);
     let (many_a, many_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = many_a.remainder().iter().zip(many_b.remainder());
-    let rest = rest.fold([0.0; 2], |[s, t], (&a, &b)| {
-        let [u, v] = f(a, b);
-        [s + u, t + v]
-    });
     for (a, b) in many_a.zip(many_b) {
         for i in 0..LANES {
             let [u, v] = f(a[i], b[i]);
-            sums[0][i] += u;
-            sums[1][i] += v;
+            s[i] += u;
+            t[i] += v;
         }
     }
-    [sums[0].iter().sum::<f64>() + rest[0], sums[1].iter().sum::<f64>() + rest[1]]
+    for ((s, t), (&a, &b)) in s.iter_mut().zip(&mut t).zip(rest) {
+        let [u, v] = f(a, b);
+        *s += u;
+        *t += v;
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            s[i] += s[i + half];
+            t[i] += t[i + half];
+        }
+        half /= 2;
+    }
+    [s[0], t[0]]
 }
 
 impl Channels {
@@ -164,7 +177,7 @@ impl Channels {
     ///
     /// A task takes the elements of its channels for the map while they are still in the cache from the sums. Few channels
     /// are no tasks by themselves: for those it is one pass after the other.
-    pub(crate) fn sum_then_map<T: Real, S: Fn(T, T) -> [f64; 2], M: Fn(T, T) -> T>(
+    pub(crate) fn sum_then_map<T: Real, S: Fn(T, T) -> [f64; 2] + Copy, M: Fn(T, T) -> T + Copy>(
         &self,
         sources: Sources<T>,
         to: &mut [T],
@@ -188,21 +201,29 @@ impl Channels {
         for_each_channels(
             view,
             &mut sums.channels,
-            (CACHED / (outer * inner).max(1)).max(1),
+            (CACHED / (outer * inner).max(1)).clamp(1, GROUP),
             #[inline(always)]
             |first: usize, mut view: ArrayViewMut3<T>, sums: &mut [[f64; 2]]| {
+                let last = first + sums.len().saturating_sub(1);
+                let mine: [S; GROUP] = from_fn(|i| terms(last.min(first + i)));
                 sums.fill([0.0; 2]);
                 for (n, mut rows) in view.outer_iter_mut().enumerate() {
-                    for ((c, mut row), total) in (first..).zip(rows.outer_iter_mut()).zip(sums.iter_mut()) {
-                        let Some(row) = row.as_slice_mut() else { continue };
-                        let [s, t] = sources.part((n * dim + c) * inner, inner).sums(row, terms(c));
+                    let rows = rows.as_slice_mut().unwrap_or_default();
+                    let sources = sources.part((n * dim + first) * inner, rows.len());
+                    for (i, (row, total)) in rows.chunks_exact(inner).zip(sums.iter_mut()).enumerate() {
+                        let [s, t] = sources.part(i * inner, inner).sums(row, mine[i]);
                         *total = [total[0] + s, total[1] + t];
                     }
                 }
+                let mine: [M; GROUP] = from_fn(|i| {
+                    let c = last.min(first + i);
+                    map(c, sums[c - first])
+                });
                 for (n, mut rows) in view.outer_iter_mut().enumerate() {
-                    for ((c, mut row), sums) in (first..).zip(rows.outer_iter_mut()).zip(sums.iter()) {
-                        let Some(row) = row.as_slice_mut() else { continue };
-                        sources.part((n * dim + c) * inner, inner).map(row, map(c, *sums));
+                    let rows = rows.as_slice_mut().unwrap_or_default();
+                    let sources = sources.part((n * dim + first) * inner, rows.len());
+                    for (i, (row, &f)) in rows.chunks_exact_mut(inner).zip(&mine).enumerate() {
+                        sources.part(i * inner, inner).map(row, f);
                     }
                 }
             },
