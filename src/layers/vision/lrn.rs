@@ -81,22 +81,6 @@ fn powers<T: Real>(s: &[T], beta: T, to: &mut [T]) {
     }
 }
 
-/// Calls `f(to, s^(−β), x, dy, s)` for all elements.
-#[inline(always)]
-fn with_powers<T: Real>(to: &mut [T], beta: T, [x, dy, s]: [&[T]; 3], f: impl Fn(&mut T, T, T, T, T)) {
-    let mut power = [T::zero(); TILE];
-    let inputs = x.chunks(TILE).zip(dy.chunks(TILE)).zip(s.chunks(TILE));
-    for (to, ((x, dy), s)) in to.chunks_mut(TILE).zip(inputs) {
-        let n = to.len();
-        let (power, s) = (&mut power[..n], &s[..n]);
-        powers(s, beta, power);
-        let inputs = x[..n].iter().zip(&dy[..n]).zip(s);
-        for ((to, &mut power), ((&x, &dy), &s)) in to.iter_mut().zip(power).zip(inputs) {
-            f(to, power, x, dy, s);
-        }
-    }
-}
-
 impl<T: Real> Lrn<T> {
     /// Adds `alpha` · Σ `map(values)` over the window of each element of a plane to `sum`. `plane` counts over batch
     /// and channels.
@@ -137,7 +121,8 @@ impl<T: Real> Lrn<T> {
         }
     }
 
-    /// dx = dy·s^(−β) − 2·(α/n)·β·x·Σ dy·y/s, over the windows that hold x; `ratios` takes dy·y/s.
+    /// dx = dy·s^(−β) − 2·(α/n)·β·x·Σ dy·y/s, over the windows that hold x; `ratios` takes dy·y/s, `sums` the
+    /// sums and then their powers.
     fn backward_image(&self, x: &[T], dy: &[T], sums: &mut [T], ratios: &mut [T], dx: &mut [T]) {
         let (size, grain) = self.grain();
         parallel::for_each_chunk2(
@@ -147,8 +132,18 @@ impl<T: Real> Lrn<T> {
             #[inline(always)]
             |at, sums, ratios| {
                 self.sum_squares(at / size, x, sums);
-                let inputs = [&x[at..], &dy[at..], sums];
-                with_powers(ratios, self.beta, inputs, |ratio, power, x, dy, s| *ratio = dy * x * power / s);
+                // The dearer power is kept in place of its sum.
+                let mut power = [T::zero(); TILE];
+                let tiles = x[at..].chunks(TILE).zip(dy[at..].chunks(TILE));
+                let targets = ratios.chunks_mut(TILE).zip(sums.chunks_mut(TILE));
+                for ((ratios, sums), (x, dy)) in targets.zip(tiles) {
+                    powers(sums, self.beta, &mut power);
+                    let inputs = x.iter().zip(dy).zip(&power);
+                    for ((ratio, sum), ((&x, &dy), &power)) in ratios.iter_mut().zip(sums).zip(inputs) {
+                        *ratio = dy * x * power / *sum;
+                        *sum = power;
+                    }
+                }
             },
         );
         let scale = T::from_f64(-2.0) * self.alpha * self.beta;
@@ -161,8 +156,8 @@ impl<T: Real> Lrn<T> {
                 for (plane, dx) in (at / size..).zip(dx.chunks_exact_mut(size)) {
                     self.add_windows(plane, ratios, scale, |ratio| ratio, dx);
                 }
-                let inputs = [&x[at..], &dy[at..], &sums[at..]];
-                with_powers(dx, self.beta, inputs, |dx, power, x, dy, _| *dx = dy * power + x * *dx);
+                let inputs = x[at..].iter().zip(&dy[at..]).zip(&sums[at..]);
+                dx.iter_mut().zip(inputs).for_each(|(dx, ((&x, &dy), &power))| *dx = dy * power + x * *dx);
             },
         );
     }
@@ -207,8 +202,13 @@ impl<T: Real> Layer<T> for Lrn<T> {
                         #[inline(always)]
                         || {
                             this.sum_squares(begin / size, x, sums);
-                            let x = &x[begin..];
-                            with_powers(y, this.beta, [x, x, sums], |y, power, x, _, _| *y = x * power);
+                            let mut power = [T::zero(); TILE];
+                            let tiles = x[begin..].chunks(TILE).zip(sums.chunks(TILE));
+                            for (y, (x, sums)) in y.chunks_mut(TILE).zip(tiles) {
+                                powers(sums, this.beta, &mut power);
+                                let pairs = x.iter().zip(&power);
+                                y.iter_mut().zip(pairs).for_each(|(y, (&x, &power))| *y = x * power);
+                            }
                         },
                     );
                 });
