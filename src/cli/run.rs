@@ -2,7 +2,7 @@
 
 use super::log::{From, Log};
 use super::{Matches, number::general, say};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::Keep;
 use crate::proto::caffe::Phase;
 use crate::tools::{npz, open, run as tool};
@@ -26,16 +26,18 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let (mut net, mut weights) = tool::build(&file, backward, matches.number("seed", 1)?, &keep)?;
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
-        let output = tool::run(&mut net, &mut weights, &arrays, backward).map_err(|e| match &input {
+        let at = |e: Error| match &input {
             // An error about an array is one of the input file, not of the net's.
             Some(path) if e.layer().is_none() => e.in_file(path.display().to_string()),
             _ => file.locate(e),
-        })?;
+        };
         if let Some(path) = target {
+            let output = tool::run(&mut net, &mut weights, &arrays, backward).map_err(at)?;
             npz::write(&path, &output)?;
             return Ok(ExitCode::SUCCESS);
         }
         // Without a file to write, the outputs themselves.
+        tool::pass(&mut net, &mut weights, &arrays, backward).map_err(at)?;
         for b in net.outputs() {
             let values: Vec<String> = net.data(b).iter().take(10).map(|v| general(f64::from(*v))).collect();
             let more = if net.data(b).len() > 10 { " ..." } else { "" };

@@ -50,6 +50,12 @@ pub fn fed(file: &NetFile, input: &Arrays) -> Vec<String> {
 ///
 /// Errors: a key that names what the net does not have or does not keep; an array of another shape.
 pub fn run(net: &mut Net<f32>, weights: &mut Weights<f32>, input: &Arrays, backward: bool) -> Result<Arrays> {
+    pass(net, weights, input, backward)?;
+    collect(net, weights, backward)
+}
+
+/// [`run`] without its output: the results are in the net and the weights.
+pub fn pass(net: &mut Net<f32>, weights: &mut Weights<f32>, input: &Arrays, backward: bool) -> Result<()> {
     let feeds = feeds(net, input)?;
     for (key, array) in input {
         if let Some(path) = key.strip_prefix("param/") {
@@ -85,7 +91,7 @@ pub fn run(net: &mut Net<f32>, weights: &mut Weights<f32>, input: &Arrays, backw
         weights.clear_diffs();
         net.backward(weights)?;
     }
-    collect(net, weights, backward)
+    Ok(())
 }
 
 /// The blobs that the input fills, shaped for it.

@@ -22,7 +22,7 @@ fn random_net(stream: &mut Stream) -> String {
     let mut blobs = vec!["x".to_string()];
     for i in 0..4 + below(14) {
         // Mostly the newest: chains, with a branch now and then.
-        let any = |n: usize| blobs.len() - 1 - if n % 3 == 0 { n % blobs.len() } else { 0 };
+        let any = |n: usize| blobs.len() - 1 - if n.is_multiple_of(3) { n % blobs.len() } else { 0 };
         let (a, b) = (blobs[any(below(60))].clone(), blobs[any(below(60))].clone());
         let y = format!("b{i}");
         let one = |kind: &str, top: &str, more: &str| {
