@@ -97,24 +97,38 @@ pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usiz
             a = a.add(MR);
             b = b.add(t.b_step);
         }
-        let whole = t.columns == NV * S::COUNT;
-        let (zero, one, floor) = (S::splat(T::zero()), S::splat(T::one()), S::splat(t.floor));
+        let zero = S::splat(T::zero());
         let beta = S::splat(t.beta);
-        for (i, row) in sums.iter().enumerate() {
-            let scale = if t.scale.is_null() { one } else { S::splat(*t.scale.add(i)) };
-            let bias = if t.bias.is_null() { zero } else { S::splat(*t.bias.add(i)) };
-            let end = |sum| S::max(floor, S::mul_add(scale, sum, bias));
-            for (j, &sum) in row.iter().enumerate() {
-                let c = t.c.add(i * t.c_step + j * S::COUNT);
-                if whole {
-                    let sum = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) };
-                    S::store(c, end(sum));
-                } else if t.columns > j * S::COUNT {
-                    let n = (t.columns - j * S::COUNT).min(S::COUNT);
-                    let sum =
-                        if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load_first(c, n), sum) };
-                    S::store_first(c, end(sum), n);
+        // Every index into `sums` must be a constant once loops are unrolled, or all of it would be written to memory in
+        // each step of the loop above: so what is long goes through memory once.
+        if t.columns == NV * S::COUNT && t.scale.is_null() && t.floor == T::neg_infinity() {
+            for (i, row) in sums.iter().enumerate() {
+                let bias = if t.bias.is_null() { zero } else { S::splat(*t.bias.add(i)) };
+                for (j, &sum) in row.iter().enumerate() {
+                    let c = t.c.add(i * t.c_step + j * S::COUNT);
+                    let sum = S::add(sum, bias);
+                    S::store(c, if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) });
                 }
+            }
+            return;
+        }
+        let mut room = std::mem::MaybeUninit::<[T; 512]>::uninit();
+        let room = room.as_mut_ptr().cast::<T>();
+        for (i, row) in sums.iter().enumerate() {
+            for (j, &sum) in row.iter().enumerate() {
+                S::store(room.add((i * NV + j) * S::COUNT), sum);
+            }
+        }
+        let floor = S::splat(t.floor);
+        for i in 0..MR {
+            let scale = S::splat(if t.scale.is_null() { T::one() } else { *t.scale.add(i) });
+            let bias = if t.bias.is_null() { zero } else { S::splat(*t.bias.add(i)) };
+            for j in 0..t.columns.div_ceil(S::COUNT) {
+                let c = t.c.add(i * t.c_step + j * S::COUNT);
+                let sum = S::load(room.add((i * NV + j) * S::COUNT));
+                let n = (t.columns - j * S::COUNT).min(S::COUNT);
+                let sum = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load_first(c, n), sum) };
+                S::store_first(c, S::max(floor, S::mul_add(scale, sum, bias)), n);
             }
         }
     }
