@@ -111,80 +111,67 @@ pub(super) unsafe fn walk<T: Real, S: Lanes<T>, const MR: usize, const NV: usize
             at += t.a_k;
             b = b.wrapping_add(t.b_step);
         }
-        if t.alpha != T::one() {
-            let (alpha, zero) = (S::splat(t.alpha), S::splat(T::zero()));
-            for row in &mut sums {
-                for sum in row {
-                    *sum = S::mul_add(alpha, *sum, zero);
-                }
-            }
-        }
-        if t.turned { turned::<T, S, MR, NV>(t, &sums) } else { straight::<T, S, MR, NV>(t, &sums) }
-    }
-}
-
-/// `sum + beta·C` for the first `n` numbers at `c`.
-#[inline(always)]
-unsafe fn write<T: Real, S: Lanes<T>>(c: *mut T, n: usize, beta: T, sum: S::V) {
-    // SAFETY: `n` numbers are good at `c`.
-    unsafe {
-        if n == S::COUNT {
-            let sum = if beta == T::zero() { sum } else { S::mul_add(S::splat(beta), S::load(c), sum) };
-            S::store(c, sum);
-        } else {
-            let sum =
-                if beta == T::zero() { sum } else { S::mul_add(S::splat(beta), S::load_first(c, n), sum) };
-            S::store_first(c, sum, n);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn straight<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(
-    t: &Strip<T>,
-    sums: &[[S::V; NV]; MR],
-) {
-    for (i, row) in sums.iter().enumerate() {
-        for (j, &sum) in row.iter().enumerate() {
-            let n = t.columns.saturating_sub(j * S::COUNT).min(S::COUNT);
-            if n > 0 {
-                // SAFETY: the caller's C has these columns.
-                unsafe { write::<T, S>(t.c.add(i * t.c_step + j * S::COUNT), n, t.beta, sum) }
-            }
-        }
-    }
-}
-
-/// Writes the tile transposed: through memory, from which it is read in the other direction.
-#[inline(always)]
-unsafe fn turned<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(
-    t: &Strip<T>,
-    sums: &[[S::V; NV]; MR],
-) {
-    let mut aside = MaybeUninit::<[[T; WIDEST]; MR]>::uninit();
-    let aside = aside.as_mut_ptr().cast::<T>();
-    // SAFETY: a row of `aside` holds NV vectors, all of which are written before they are read; rows past the last
-    // one repeat it; C has what is written.
-    unsafe {
+        // Every index into `sums` must be a constant once loops are unrolled, or all of it would be written to memory in
+        // each step of the loop above: so it goes through memory once, by the smallest of loops.
+        let mut aside = MaybeUninit::<[[T; WIDEST]; MR]>::uninit();
+        let aside = aside.as_mut_ptr().cast::<T>();
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate() {
                 S::store(aside.add(i * WIDEST + j * S::COUNT), sum);
             }
         }
-        for first in (0..MR).step_by(S::COUNT) {
-            let n = (MR - first).min(S::COUNT);
-            let mut rows = [aside.cast_const(); 16];
-            for (i, row) in rows.iter_mut().enumerate() {
-                *row = aside.add((first + i.min(n - 1)) * WIDEST);
-            }
-            for at in (0..t.columns).step_by(S::TURN) {
+        if t.turned { turned::<T, S, MR>(t, aside) } else { straight::<T, S, MR>(t, aside) }
+    }
+}
+
+/// `alpha·sum + beta·C` for the first `n` numbers at `c`.
+#[inline(always)]
+unsafe fn write<T: Real, S: Lanes<T>>(t: &Strip<T>, c: *mut T, n: usize, sum: S::V) {
+    // SAFETY: `n` numbers are good at `c`.
+    unsafe {
+        let sum = S::mul_add(S::splat(t.alpha), sum, S::splat(T::zero()));
+        let beta = S::splat(t.beta);
+        if n == S::COUNT {
+            S::store(c, if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) });
+        } else {
+            let sum = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load_first(c, n), sum) };
+            S::store_first(c, sum, n);
+        }
+    }
+}
+
+/// Writes the sums, rows of `WIDEST` numbers.
+#[inline(always)]
+unsafe fn straight<T: Real, S: Lanes<T>, const MR: usize>(t: &Strip<T>, sums: *const T) {
+    for i in 0..MR {
+        for j in (0..t.columns).step_by(S::COUNT) {
+            let n = (t.columns - j).min(S::COUNT);
+            // SAFETY: the caller's C has these columns, and a row of sums whole vectors.
+            unsafe { write::<T, S>(t, t.c.add(i * t.c_step + j), n, S::load(sums.add(i * WIDEST + j))) }
+        }
+    }
+}
+
+/// Writes the sums transposed.
+#[inline(always)]
+unsafe fn turned<T: Real, S: Lanes<T>, const MR: usize>(t: &Strip<T>, sums: *const T) {
+    for first in (0..MR).step_by(S::COUNT) {
+        let n = (MR - first).min(S::COUNT);
+        // Rows past the last one repeat it.
+        let mut rows = [sums; 16];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = sums.wrapping_add((first + i.min(n - 1)) * WIDEST);
+        }
+        for at in (0..t.columns).step_by(S::TURN) {
+            // SAFETY: a row of sums holds whole vectors, of which TURN divides the length; C has what is written.
+            unsafe {
                 S::turn(
                     &rows,
                     at,
                     #[inline(always)]
                     |i, column| {
                         if at + i < t.columns {
-                            write::<T, S>(t.c.add((at + i) * t.c_step + first), n, t.beta, column);
+                            write::<T, S>(t, t.c.add((at + i) * t.c_step + first), n, column);
                         }
                     },
                 );
