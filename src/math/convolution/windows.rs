@@ -155,7 +155,7 @@ impl Windows {
                 let from = from.get(i + skip * self.step - pad..).unwrap_or_default();
                 let count = from.len().div_ceil(self.step).min(rest.len());
                 rest[count..].fill(T::zero());
-                rest.iter_mut().zip(from.iter().step_by(self.step)).for_each(|(to, &x)| *to = x);
+                take_each(from, self.step, &mut rest[..count]);
             }
             return;
         }
@@ -257,6 +257,22 @@ impl Windows {
             }
         }
         (count, lane)
+    }
+}
+
+/// Every `step`-th element. Steps that are constants become shuffles of whole vectors.
+fn take_each<T: Real>(from: &[T], step: usize, to: &mut [T]) {
+    fn constant<T: Real, const STEP: usize>(from: &[T], to: &mut [T]) {
+        let (groups, rest) = from.as_chunks::<STEP>();
+        to.iter_mut().zip(groups).for_each(|(to, group)| *to = group[0]);
+        if let (Some(to), Some(&x)) = (to.get_mut(groups.len()), rest.first()) {
+            *to = x;
+        }
+    }
+    match step {
+        2 => constant::<T, 2>(from, to),
+        4 => constant::<T, 4>(from, to),
+        _ => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, &x)| *to = x),
     }
 }
 

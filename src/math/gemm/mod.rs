@@ -15,8 +15,11 @@ pub use product::Ending;
 use product::{Output, Product};
 use strips::{Side, Strips};
 
-/// Longest short side of a product that is computed by [`Strips`].
-const SHORT: usize = 256;
+/// Sides of products that [`Strips`] compute: a short one beside a matrix too large for the second-level cache, which
+/// would cost more to pack than to read in place. Measured on AlexNet's inner products at batch 32; smaller matrices
+/// (LeNet's, 1.6 MB) were no faster so.
+const SHORT: std::ops::RangeInclusive<usize> = 4..=64;
+const LARGE_BYTES: usize = 2 << 20;
 
 /// Whether an operand is used as it stands or transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +93,8 @@ pub(crate) fn gemm_on<T: Real>(
     let right = if tb == Transpose::No { (1, n) } else { (k, 1) };
     let right = Side { data: b, len: n, step: right.0, k_step: right.1 };
     let kernels = simd::kernels(isa);
-    if m.min(n) >= 4 && m.min(n).min(k) <= SHORT {
+    let large = size_of_val(a).max(size_of_val(b)).max(size_of_val(c)) > LARGE_BYTES;
+    if large && SHORT.contains(&m.min(n).min(k)) {
         let straight = Strips { kernels, k, s: left, v: right, alpha, beta, turned: false, c_step: n };
         let turned = Strips { s: right, v: left, turned: true, ..straight };
         let strips = if turned.cost() < straight.cost() { turned } else { straight };

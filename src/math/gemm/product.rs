@@ -189,7 +189,7 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         let columns = cached.min(shared).next_multiple_of(self.kernels.columns());
         let columns = Cut::new(self.n, image, columns, self.kernels.columns());
         let pieces = columns.count();
-        let worth = (work * self.n.min(columns.each) / GRAIN).clamp(1, PIECES.div_ceil(pieces));
+        let worth = (work * self.n.min(columns.each) / GRAIN).clamp(1, (PIECES / pieces).max(1));
         // Each part packs B again, which its rows must pay for.
         let parts = worth.min((rows / 64).max(1));
         Blocks { rows, k, deep, columns, parts }
