@@ -209,4 +209,54 @@ mod tests {
         b.forward();
         assert_close(&b.get("y"), &separate, 1e-12);
     }
+
+    #[test]
+    fn a_convolution_leads_where_only_forward_runs() {
+        use crate::blob::Weights;
+        use crate::net::{Keep, Net};
+        let convolution = |name: &str, kernel: usize, bias: bool| {
+            let param = format!(
+                "convolution_param {{ num_output: 6 kernel_size: {kernel} bias_term: {bias}
+                   weight_filler {{ type: 'gaussian' std: 0.3 }} bias_filler {{ type: 'gaussian' }} }}"
+            );
+            layer("Convolution", name, "x", name, &param)
+        };
+        let text = "state { phase: TEST }
+            layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 6 dim: 9 dim: 8 } } }\n"
+            .to_string()
+            + &convolution("a", 3, true)
+            + &layer("BatchNorm", "bn", "a", "a", "")
+            + &layer("Scale", "s", "a", "a", SCALE)
+            + &layer("ReLU", "r", "a", "a", "")
+            + &convolution("b", 1, false)
+            + &layer("Scale", "t", "b", "b", SCALE)
+            + &convolution("c", 5, true)
+            + &layer("ReLU", "u", "c", "c", SLOPE)
+            + &convolution("d", 3, false)
+            + &layer("ReLU", "v", "d", "d", "");
+        let run = |fusion: bool| {
+            let mut weights = Weights::<f64>::new();
+            let param = crate::proto::parse_net(&text, "test").unwrap().message;
+            let mut net = Net::keeping(&param, 3, &mut weights, &Keep::Outputs).unwrap();
+            for (index, value) in [0.2, 1.7, 1.5].into_iter().enumerate() {
+                let id = weights.find("bn", index).unwrap();
+                weights.get_mut(id).data.host_mut().fill(value);
+            }
+            net.set_fusion(fusion);
+            let x = net.blob("x").unwrap();
+            net.data_mut(x).iter_mut().enumerate().for_each(|(i, x)| *x = (i * 31 % 17) as f64 / 8.0 - 1.0);
+            net.forward(&mut weights).unwrap();
+            let led: Vec<bool> = net.nodes().iter().map(|n| n.leader.is_some()).collect();
+            let values = ["a", "b", "c", "d"].map(|name| net.data(net.blob(name).unwrap()).to_vec());
+            (led, values)
+        };
+        let ((led, fused), (_, apart)) = (run(true), run(false));
+        // A slope other than 0 is not the convolution's to do.
+        let count = led.iter().filter(|led| **led).count();
+        assert_eq!(count, 5, "bn, s, r; t; v");
+        for (fused, apart) in fused.iter().zip(&apart) {
+            assert!(!apart.is_empty());
+            assert_close(fused, apart, 1e-12);
+        }
+    }
 }

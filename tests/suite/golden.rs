@@ -6,8 +6,9 @@ use cortado::proto::caffe::Phase;
 use cortado::tools::{NetFile, npz, run};
 use std::{fs, path::Path};
 
-/// Largest difference, absolute or relative.
-const TOLERANCE: f32 = 1e-4;
+/// Largest difference, absolute or relative: that of the tool the cases came with. `net_lenet` needs more than half of it: its
+/// `i1` has a 3.97 that is a sum of 800 terms of 9618 in all, where Caffe is 4e-5 from the exact sum, and Winograd's c2 4e-4.
+const TOLERANCE: f32 = 2e-4;
 
 /// Runs a case; the first array that differs, if one does.
 fn case(folder: &Path) -> Result<Option<String>> {
