@@ -149,7 +149,7 @@ fn scatter<T: Real>(plan: &Convolution, w: &[T], dy: &[T], dx: &mut [T]) {
                             product(first, rows, len, sample * pixels + pixel, &mut |p| {
                                 let blocks = p.blocks(len).whole();
                                 let c = Output::matrix(&mut buffer[..rows * len], rows, len);
-                                p.piece(&blocks, &(0..rows), 0, &blocks.all(), 0..len, packed, &c);
+                                p.piece(&blocks, &(0..rows), &blocks.all(), 0..len, packed, &c);
                             });
                             put(kernels, windows, &buffer[..rows * len], pixel, len, n, padded);
                         }

@@ -10,6 +10,8 @@ mod geometry;
 mod operands;
 #[cfg(test)]
 mod tests;
+mod thin;
+mod weights;
 mod windows;
 mod winograd;
 
@@ -23,14 +25,9 @@ use super::scratch::scratch;
 use super::simd::{self, Isa};
 use crate::error::Result;
 use data::DataForm;
-use operands::ChannelRows;
-use windows::{Columns, Rows, Windows};
+use thin::Thin;
+use windows::{Columns, Windows};
 use winograd::{Filters, Images, Tiles};
-
-/// Multiply-adds that are worth a thread.
-const GRAIN: usize = 1 << 18;
-/// Partial sums of a weight gradient at most.
-const PARTS: usize = 32;
 
 /// The plan of a convolution: everything that can be settled when only sizes are known.
 ///
@@ -46,6 +43,8 @@ pub struct Convolution {
     output: Vec<usize>,
     windows: Windows,
     data: DataForm,
+    /// What stands for it if most elements of the bottom do not count.
+    thin: Option<(Thin, Box<Convolution>)>,
     /// Tiles of the passes for which Winograd's way is the faster one.
     winograd: Winograd,
     isa: Isa,
@@ -95,8 +94,12 @@ impl Convolution {
         let output = g.output()?;
         let windows = Windows::new(g.channels, &g.input, &output, &g.kernel, &g.pad, &g.stride, &g.dilation);
         let data = DataForm::choose(g, &output, &windows);
-        let mut plan =
-            Convolution { geometry: g.clone(), output, windows, data, winograd: Winograd::default(), isa };
+        let thin = match Thin::suited(g, &output) {
+            Some(thin) => Some((thin, Box::new(Convolution::on(isa, &Thin::rest(g, &output))?))),
+            None => None,
+        };
+        let winograd = Winograd::default();
+        let mut plan = Convolution { geometry: g.clone(), output, windows, data, thin, winograd, isa };
         let forward = plan.multiply_adds();
         let data = match plan.data {
             DataForm::Gather(_) => forward / plan.windows.pixels.max(1) * plan.windows.plane(),
@@ -125,6 +128,12 @@ impl Convolution {
     pub fn forward<T: Real>(&self, x: &[T], w: &[T], end: &Ending<T>, y: &mut [T]) {
         let g = &self.geometry;
         let (x, w, y) = (&x[..self.bottom_len()], &w[..self.weights_len()], &mut y[..self.top_len()]);
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(x.len()), |left: &mut [T]| {
+                thin.take(x, left);
+                rest.forward(left, w, end, y);
+            });
+        }
         if self.is_depthwise() {
             return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, end, y);
         }
@@ -170,6 +179,12 @@ impl Convolution {
     pub fn backward_data<T: Real>(&self, w: &[T], dy: &[T], dx: &mut [T]) {
         let (w, dy) = (&w[..self.weights_len()], &dy[..self.top_len()]);
         let dx = &mut dx[..self.bottom_len()];
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(dx.len()), |left: &mut [T]| {
+                rest.backward_data(w, dy, left);
+                thin.put(left, dx);
+            });
+        }
         if self.is_depthwise() {
             let each = self.geometry.num_output / self.geometry.channels;
             return depthwise::backward_data(&self.windows, each, w, dy, dx);
@@ -191,6 +206,12 @@ impl Convolution {
         let g = &self.geometry;
         let (x, dy) = (&x[..self.bottom_len()], &dy[..self.top_len()]);
         let dw = &mut dw[..self.weights_len()];
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(x.len()), |left: &mut [T]| {
+                thin.take(x, left);
+                rest.backward_weights(left, dy, dw);
+            });
+        }
         if self.is_depthwise() {
             return depthwise::backward_weights(&self.windows, g.num_output / g.channels, x, dy, dw);
         }
@@ -204,35 +225,7 @@ impl Convolution {
             }
             return;
         }
-        for group in 0..g.groups {
-            let dw = &mut dw[group * size..][..size];
-            let dy = &dy.get(group * outputs * self.windows.pixels..).unwrap_or_default();
-            let x = self.group_of(x, group);
-            let parts = self.parts();
-            if parts == 1 {
-                self.part_of_weights(0..g.batch, x, dy, T::one(), dw);
-                continue;
-            }
-            // Sums over blocks of samples, each on its own, then added in order.
-            let each = g.batch.div_ceil(parts);
-            scratch(g.batch.div_ceil(each) * size, |sums: &mut [T]| {
-                for_each_chunk(sums, size, |offset, sum| {
-                    let first = offset / size * each;
-                    self.part_of_weights(first..(first + each).min(g.batch), x, dy, T::zero(), sum);
-                });
-                let sums = &*sums;
-                for_each_chunk(
-                    dw,
-                    1 << 12,
-                    #[inline(always)]
-                    |offset, dw| {
-                        for sum in sums.chunks_exact(size) {
-                            dw.iter_mut().zip(&sum[offset..]).for_each(|(dw, &sum)| *dw += sum);
-                        }
-                    },
-                );
-            });
-        }
+        weights::backward(self, x, dy, dw);
     }
 
     /// `db += Σ dy` over samples and pixels.
@@ -251,47 +244,6 @@ impl Convolution {
                 }
             },
         );
-    }
-
-    /// The sum over some samples.
-    fn part_of_weights<T: Real>(
-        &self,
-        samples: std::ops::Range<usize>,
-        x: &[T],
-        dy: &[T],
-        beta: T,
-        dw: &mut [T],
-    ) {
-        let (g, pixels) = (&self.geometry, self.windows.pixels);
-        let (outputs, depth) = (g.num_output / g.groups, self.depth());
-        let image = g.num_output * pixels;
-        let a = ChannelRows { data: dy.get(samples.start * image..).unwrap_or_default(), image, pixels };
-        let x = x.get(samples.start * g.channels * self.windows.plane()..).unwrap_or_default();
-        let b = Rows { windows: &self.windows, x };
-        let product = Product {
-            kernels: simd::kernels(self.isa),
-            m: outputs,
-            n: depth,
-            k: samples.len() * pixels,
-            k_unit: pixels,
-            k_image: pixels,
-            a: &a,
-            b: &b,
-            beta,
-            end: Ending::none(),
-        };
-        product.run(&Output::matrix(dw, outputs, depth));
-    }
-
-    /// In how many parts a weight gradient is summed: one if its columns give work enough for many threads.
-    fn parts(&self) -> usize {
-        let g = &self.geometry;
-        let columns = self.depth().div_ceil(64);
-        if columns >= 8 {
-            return 1;
-        }
-        let work = self.multiply_adds() / g.groups / GRAIN;
-        g.batch.min(PARTS / columns).min(work).max(1)
     }
 
     fn is_depthwise(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Operands that are not windows: gradients of tops as they stand, and turned weights.
 
 use crate::math::Real;
-use crate::math::gemm::pack::{Source, chunk_of_rows, copy_planes, transpose};
+use crate::math::gemm::pack::{CHUNK_OF_ROWS, Source, copy_planes, transpose};
 use crate::math::simd::{Kernels, Run};
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub(super) struct PixelColumns<'a, T> {
 
 impl<T: Real> Source<T> for PixelColumns<'_, T> {
     fn chunk(&self) -> usize {
-        chunk_of_rows::<T>(self.pixels)
+        CHUNK_OF_ROWS
     }
 
     fn panel(

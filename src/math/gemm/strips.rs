@@ -28,7 +28,7 @@ const PIECES: usize = 32;
 
 /// A dense matrix of `len` lanes × k: element (i, l) is at `i·step + l·k_step`, and one step is 1.
 #[derive(Clone, Copy)]
-pub(super) struct Side<'a, T> {
+pub(crate) struct Side<'a, T> {
     pub data: &'a [T],
     pub len: usize,
     pub step: usize,
@@ -45,7 +45,7 @@ impl<'a, T> Side<'a, T> {
 /// `D = alpha·S·Vᵀ + beta·D` for S of `s.len` × k and V of `v.len` × k, where D is C or, if `turned`, its transpose.
 ///
 /// Numbers of S are broadcast from where they lie; neighbouring lanes of V are vectors.
-pub(super) struct Strips<'a, T: 'static> {
+pub(crate) struct Strips<'a, T: 'static> {
     pub kernels: &'a Kernels<T>,
     pub k: usize,
     pub s: Side<'a, T>,
@@ -74,13 +74,28 @@ fn piece(i: usize, pieces: usize, len: usize) -> Range<usize> {
     len * i / pieces..len * (i + 1) / pieces
 }
 
-impl<T: Real> Strips<'_, T> {
+impl<'a, T: Real> Strips<'a, T> {
+    /// `C = alpha·L·Rᵀ + beta·C` for a dense C, in the faster of the two forms.
+    pub(crate) fn choose(
+        kernels: &'a Kernels<T>,
+        k: usize,
+        left: Side<'a, T>,
+        right: Side<'a, T>,
+        alpha: T,
+        beta: T,
+    ) -> Self {
+        let straight =
+            Strips { kernels, k, s: left, v: right, alpha, beta, turned: false, c_step: right.len };
+        let turned = Strips { s: right, v: left, turned: true, ..straight };
+        if turned.cost() < straight.cost() { turned } else { straight }
+    }
+
     /// About how many cycles it takes; for comparison of two forms of the same product.
     pub(super) fn cost(&self) -> f64 {
         let (rows, lanes, k) = (self.s.len as f64, self.v.len as f64, self.k as f64);
         let vectors = self.v.len.div_ceil(self.kernels.lanes()) as f64;
         let packing = if self.v.step != 1 { lanes * k } else { 0.1 * lanes * k };
-        let writing = if self.turned { 0.5 * rows * lanes } else { 0.1 * rows * lanes };
+        let writing = if self.turned { rows * lanes } else { 0.1 * rows * lanes };
         // Each step reads S on other lines.
         let reading = if self.s.k_step != 1 { rows * k } else { 0.0 };
         0.5 * rows * vectors * k + packing + writing + reading
@@ -124,7 +139,8 @@ impl<T: Real> Strips<'_, T> {
     }
 
     /// Computes C.
-    pub(super) fn run(&self, c: &mut [T]) {
+    pub(crate) fn run(&self, c: &mut [T]) {
+        assert!(c.len() >= self.s.len * self.v.len);
         let work = self.s.len * self.v.len * self.k;
         let pieces = (work / GRAIN).clamp(1, PIECES);
         let c = Target(c.as_mut_ptr());
