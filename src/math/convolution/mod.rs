@@ -6,6 +6,7 @@
 
 mod data;
 mod depthwise;
+mod forward;
 mod geometry;
 mod operands;
 #[cfg(test)]
@@ -137,41 +138,16 @@ impl Convolution {
         if self.is_depthwise() {
             return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, end, y);
         }
-        let (outputs, depth, pixels) = (g.num_output / g.groups, self.depth(), self.windows.pixels);
-        if let Some(tiles) = &self.winograd.forward {
-            for group in 0..g.groups {
-                let from = group * outputs;
-                let end = end.rows(from..from + outputs);
-                let y = &mut y[from * pixels..];
-                let (x, mut y) = (self.images(x, group), Images { data: y, image: g.num_output * pixels });
-                tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, false), &x, &mut y, &end);
-            }
-            return;
-        }
+        let Some(tiles) = &self.winograd.forward else {
+            return forward::forward(self, x, w, end, y);
+        };
+        let (outputs, pixels) = (g.num_output / g.groups, self.windows.pixels);
         for group in 0..g.groups {
-            let columns = g.batch * pixels;
             let from = group * outputs;
-            let a = Matrix {
-                data: &w[from * depth..][..outputs * depth],
-                lane_step: depth,
-                k_step: 1,
-                scale: T::one(),
-            };
-            let b = Columns { windows: &self.windows, x: self.group_of(x, group) };
-            let product = Product {
-                kernels: simd::kernels(self.isa),
-                m: outputs,
-                n: columns,
-                k: depth,
-                k_unit: self.windows.taps.len(),
-                k_image: depth,
-                a: &a,
-                b: &b,
-                beta: T::zero(),
-                end: end.rows(from..from + outputs),
-            };
-            let y = y.get_mut(from * pixels..).unwrap_or_default();
-            product.run(&Output::images(y, outputs, columns, pixels, pixels, g.num_output * pixels));
+            let end = end.rows(from..from + outputs);
+            let y = &mut y[from * pixels..];
+            let (x, mut y) = (self.images(x, group), Images { data: y, image: g.num_output * pixels });
+            tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, false), &x, &mut y, &end);
         }
     }
 

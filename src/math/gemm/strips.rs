@@ -1,10 +1,10 @@
 //! Products with a short side: only the small operand is packed, the long one is read where it lies.
 
-use super::pack::{Matrix, Panel, Split, copy_planes, transpose};
+use super::pack::{Matrix, Panel, Source, Split};
 use crate::math::Real;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
-use crate::math::simd::{Kernels, Run, Soon, Strip};
+use crate::math::simd::{Kernels, Soon, Strip};
 use std::ops::Range;
 
 /// Bytes of packed vectors that one task sweeps, which should stay in the second-level cache.
@@ -42,14 +42,28 @@ impl<'a, T> Side<'a, T> {
     }
 }
 
-/// `D = alpha·S·Vᵀ + beta·D` for S of `s.len` × k and V of `v.len` × k, where D is C or, if `turned`, its transpose.
+impl<T: Real> Source<T> for Side<'_, T> {
+    fn panel(
+        &self,
+        kernels: &Kernels<T>,
+        lanes: Range<usize>,
+        k: Range<usize>,
+        width: usize,
+        panel: &mut [T],
+    ) {
+        self.matrix(T::one()).panel(kernels, lanes, k, width, panel);
+    }
+}
+
+/// `D = alpha·S·Vᵀ + beta·D` for S of `s.len` × k and V of `lanes` × k, where D is C or, if `turned`, its transpose.
 ///
 /// Numbers of S are broadcast from where they lie; neighbouring lanes of V are vectors.
-pub(crate) struct Strips<'a, T: 'static> {
+pub(crate) struct Strips<'a, T: 'static, V> {
     pub kernels: &'a Kernels<T>,
     pub k: usize,
     pub s: Side<'a, T>,
-    pub v: Side<'a, T>,
+    pub v: V,
+    pub lanes: usize,
     pub alpha: T,
     pub beta: T,
     pub turned: bool,
@@ -74,7 +88,7 @@ fn piece(i: usize, pieces: usize, len: usize) -> Range<usize> {
     len * i / pieces..len * (i + 1) / pieces
 }
 
-impl<'a, T: Real> Strips<'a, T> {
+impl<'a, T: Real> Strips<'a, T, Side<'a, T>> {
     /// `C = alpha·L·Rᵀ + beta·C` for a dense C, in the faster of the two forms.
     pub(crate) fn choose(
         kernels: &'a Kernels<T>,
@@ -84,16 +98,16 @@ impl<'a, T: Real> Strips<'a, T> {
         alpha: T,
         beta: T,
     ) -> Self {
-        let straight =
-            Strips { kernels, k, s: left, v: right, alpha, beta, turned: false, c_step: right.len };
-        let turned = Strips { s: right, v: left, turned: true, ..straight };
+        let (lanes, c_step) = (right.len, right.len);
+        let straight = Strips { kernels, k, s: left, v: right, lanes, alpha, beta, turned: false, c_step };
+        let turned = Strips { s: right, v: left, lanes: left.len, turned: true, ..straight };
         if turned.cost() < straight.cost() { turned } else { straight }
     }
 
     /// About how many cycles it takes; for comparison of two forms of the same product.
     pub(super) fn cost(&self) -> f64 {
-        let (rows, lanes, k) = (self.s.len as f64, self.v.len as f64, self.k as f64);
-        let vectors = self.v.len.div_ceil(self.kernels.lanes()) as f64;
+        let (rows, lanes, k) = (self.s.len as f64, self.lanes as f64, self.k as f64);
+        let vectors = self.lanes.div_ceil(self.kernels.lanes()) as f64;
         let packing = if self.v.step != 1 { lanes * k } else { 0.1 * lanes * k };
         let writing = if self.turned { rows * lanes } else { 0.1 * rows * lanes };
         // Each step reads S on other lines.
@@ -111,22 +125,85 @@ impl<'a, T: Real> Strips<'a, T> {
         self.passes() && size_of_val(self.v.data) > NEAR_BYTES
     }
 
+    /// Computes C.
+    pub(crate) fn run(&self, c: &mut [T]) {
+        assert!(c.len() >= self.s.len * self.lanes);
+        if self.passes() {
+            self.pass_vectors(self.pieces(), &Target(c.as_mut_ptr()));
+        } else {
+            self.keep_vectors(c);
+        }
+    }
+
+    /// S is small: V passes by where it lies, a block after another. The tiles of a block bring the next one near, along
+    /// its rows, as memory is fastest.
+    fn pass_vectors(&self, pieces: usize, c: &Target<T>) {
+        let (strips, panels) = (self.split_s().count(self.s.len), self.panels());
+        let blocks = self.k.div_ceil(DEPTH);
+        let wide = pieces.min(panels);
+        for_each_index(wide, 1, |task| {
+            let columns = piece(task, wide, panels);
+            let (first, last) = (self.panel(columns.start).start, self.panel(columns.end - 1));
+            let width = last.start + last.width - first;
+            scratch(self.width() * self.k.div_ceil(blocks), |packed: &mut [T]| {
+                for block in 0..blocks {
+                    let k = piece(block, blocks, self.k);
+                    // Tiles that share a row of the next block, and what each takes of it.
+                    let parts = (columns.len() * strips / k.len()).max(1);
+                    let part = width.div_ceil(parts);
+                    let step = part.div_ceil(k.len()).min(64 / size_of::<T>());
+                    let next = self.v.data.as_ptr().wrapping_add(k.end * self.v.k_step + first);
+                    for j in columns.clone() {
+                        let panel = self.panel(j);
+                        // What lies past the last lane is not ours to read.
+                        let b = if panel.len == panel.width {
+                            (self.v.data[k.start * self.v.k_step + panel.start..].as_ptr(), self.v.k_step)
+                        } else {
+                            self.pack(panel, k.clone(), &mut packed[..panel.width * k.len()]);
+                            (packed.as_ptr(), panel.width)
+                        };
+                        for i in 0..strips {
+                            let tile = (j - columns.start) * strips + i;
+                            let start = next.wrapping_add(tile / parts * self.v.k_step + tile % parts * part);
+                            self.strip(&k, i, panel, b, Soon { start, row: 0, step }, c);
+                        }
+                    }
+                }
+            });
+        });
+    }
+}
+
+impl<T: Real, V: Source<T>> Strips<'_, T, V> {
+    /// Pieces that it is cut into.
+    fn pieces(&self) -> usize {
+        (self.s.len * self.lanes * self.k / GRAIN).clamp(1, PIECES)
+    }
+
+    /// Packs part of k of some lanes; those past the last one are zero.
+    fn pack(&self, panel: Panel, k: Range<usize>, here: &mut [T]) {
+        if panel.len < panel.width {
+            here.fill(T::zero());
+        }
+        self.v.panel(self.kernels, panel.start..panel.start + panel.len, k, panel.width, here);
+    }
+
     /// Panel `i` of the vectors, counted in lanes.
     fn panel(&self, i: usize) -> Panel {
         let width = self.width();
-        let len = (self.v.len - i * width).min(width);
+        let len = (self.lanes - i * width).min(width);
         Panel { start: i * width, len, width: len.next_multiple_of(self.kernels.lanes()) }
     }
 
     /// Lanes of a panel; the last one may have fewer.
     fn width(&self) -> usize {
-        let vectors = self.v.len.div_ceil(self.kernels.lanes());
+        let vectors = self.lanes.div_ceil(self.kernels.lanes());
         vectors.div_ceil(vectors.div_ceil(self.kernels.strip_vectors())) * self.kernels.lanes()
     }
 
     /// Number of panels.
     fn panels(&self) -> usize {
-        self.v.len.div_ceil(self.width())
+        self.lanes.div_ceil(self.width())
     }
 
     /// Rows of tile `i`.
@@ -138,23 +215,12 @@ impl<'a, T: Real> Strips<'a, T> {
         Split::Rows { most: self.kernels.strip_rows() }
     }
 
-    /// Computes C.
-    pub(crate) fn run(&self, c: &mut [T]) {
-        assert!(c.len() >= self.s.len * self.v.len);
-        let work = self.s.len * self.v.len * self.k;
-        let pieces = (work / GRAIN).clamp(1, PIECES);
-        let c = Target(c.as_mut_ptr());
-        if self.passes() {
-            self.pass_vectors(pieces, &c);
-        } else {
-            self.keep_vectors(pieces, &c);
-        }
-    }
-
     /// V is packed once; then each row of S, or of C, is passed once.
-    fn keep_vectors(&self, pieces: usize, c: &Target<T>) {
+    pub(crate) fn keep_vectors(&self, c: &mut [T]) {
+        assert!(c.len() >= self.s.len * self.lanes);
+        let (pieces, c) = (self.pieces(), &Target(c.as_mut_ptr()));
         let (strips, panels) = (self.split_s().count(self.s.len), self.panels());
-        let width = self.v.len.next_multiple_of(self.kernels.lanes());
+        let width = self.lanes.next_multiple_of(self.kernels.lanes());
         let blocks = self.k.div_ceil((PACKED_BYTES / (width * size_of::<T>())).max(LEAST_DEPTH));
         let deep = self.k.div_ceil(blocks);
         let long = pieces.min(strips);
@@ -205,58 +271,6 @@ impl<'a, T: Real> Strips<'a, T> {
         let panel = self.panel((j + AHEAD).min(columns.end - 1));
         let start = c.at(self.row(i).start * self.c_step + panel.start);
         Soon { start, row: self.c_step, step: panel.width.div_ceil(k.len()) }
-    }
-
-    /// S is small: V passes by where it lies, a block after another. The tiles of a block bring the next one near, along
-    /// its rows, as memory is fastest.
-    fn pass_vectors(&self, pieces: usize, c: &Target<T>) {
-        let (strips, panels) = (self.split_s().count(self.s.len), self.panels());
-        let blocks = self.k.div_ceil(DEPTH);
-        let wide = pieces.min(panels);
-        for_each_index(wide, 1, |task| {
-            let columns = piece(task, wide, panels);
-            let (first, last) = (self.panel(columns.start).start, self.panel(columns.end - 1));
-            let width = last.start + last.width - first;
-            scratch(self.width() * self.k.div_ceil(blocks), |packed: &mut [T]| {
-                for block in 0..blocks {
-                    let k = piece(block, blocks, self.k);
-                    // Tiles that share a row of the next block, and what each takes of it.
-                    let parts = (columns.len() * strips / k.len()).max(1);
-                    let part = width.div_ceil(parts);
-                    let step = part.div_ceil(k.len()).min(64 / size_of::<T>());
-                    let next = self.v.data.as_ptr().wrapping_add(k.end * self.v.k_step + first);
-                    for j in columns.clone() {
-                        let panel = self.panel(j);
-                        // What lies past the last lane is not ours to read.
-                        let b = if panel.len == panel.width {
-                            (self.v.data[k.start * self.v.k_step + panel.start..].as_ptr(), self.v.k_step)
-                        } else {
-                            self.pack(panel, k.clone(), &mut packed[..panel.width * k.len()]);
-                            (packed.as_ptr(), panel.width)
-                        };
-                        for i in 0..strips {
-                            let tile = (j - columns.start) * strips + i;
-                            let start = next.wrapping_add(tile / parts * self.v.k_step + tile % parts * part);
-                            self.strip(&k, i, panel, b, Soon { start, row: 0, step }, c);
-                        }
-                    }
-                }
-            });
-        });
-    }
-
-    /// Packs part of k of some lanes; those past the last one are zero.
-    fn pack(&self, panel: Panel, k: Range<usize>, here: &mut [T]) {
-        if panel.len < panel.width {
-            here.fill(T::zero());
-        }
-        if self.v.step == 1 {
-            let run = Run { lane: 0, len: panel.len, start: panel.start, plane: self.v.k_step };
-            copy_planes(self.kernels, self.v.data, &[run], k, panel.width, here);
-        } else {
-            let from = &self.v.data[panel.start * self.v.step + k.start..];
-            transpose(self.kernels, from, self.v.step, panel.len, k.len(), panel.width, here);
-        }
     }
 
     /// Tile `i` of the rows at some lanes.
