@@ -19,15 +19,14 @@ mod winograd;
 pub use geometry::Geometry;
 
 use super::Real;
-use super::gemm::pack::Matrix;
-use super::gemm::product::{Ending, Output, Product};
+use super::gemm::Ending;
 use super::parallel::{for_each_chunk, sum_of};
 use super::scratch::scratch;
 use super::simd::{self, Isa};
 use crate::error::Result;
 use data::DataForm;
 use thin::Thin;
-use windows::{Columns, Windows};
+use windows::Windows;
 use winograd::{Filters, Images, Tiles};
 
 /// The plan of a convolution: everything that can be settled when only sizes are known.

@@ -2,7 +2,7 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{Copy, Fold, Gather, Spread, Turn};
@@ -29,6 +29,16 @@ impl Lanes<f32> for Avx2 {
     unsafe fn store(p: *mut f32, v: __m256) {
         // SAFETY: as above; the lanes are good at `p`.
         unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: __m256) {
+        // SAFETY: as above; the lanes are good at `p`, which is aligned.
+        unsafe { _mm256_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every processor with these features has it.
+        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
@@ -136,6 +146,16 @@ impl Lanes<f64> for Avx2 {
     unsafe fn store(p: *mut f64, v: __m256d) {
         // SAFETY: as above; the lanes are good at `p`.
         unsafe { _mm256_storeu_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f64, v: __m256d) {
+        // SAFETY: as above; the lanes are good at `p`, which is aligned.
+        unsafe { _mm256_stream_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every processor with these features has it.
+        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn add(a: __m256d, b: __m256d) -> __m256d {
@@ -247,6 +267,24 @@ where
 }
 
 #[target_feature(enable = "avx2,fma")]
+unsafe fn stream<T: Real>(from: &[T], to: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the features are enabled here.
+    unsafe { stream_all::<T, Avx2>(from, to) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn fence<T: Real>()
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the features are enabled here.
+    unsafe { Avx2::fence() }
+}
+
+#[target_feature(enable = "avx2,fma")]
 unsafe fn copy<T: Real>(c: &Copy<T>)
 where
     Avx2: Lanes<T>,
@@ -341,6 +379,8 @@ where
             ],
         ],
         copy: copy::<T>,
+        stream: stream::<T>,
+        fence: fence::<T>,
         turn: turn::<T>,
         fold: fold::<T>,
         spread: spread::<T>,

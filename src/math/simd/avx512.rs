@@ -2,7 +2,7 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{Copy, Fold, Gather, Spread, Turn};
@@ -29,6 +29,16 @@ impl Lanes<f32> for Avx512 {
     unsafe fn store(p: *mut f32, v: __m512) {
         // SAFETY: as above; the lanes are good at `p`.
         unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: __m512) {
+        // SAFETY: as above; the lanes are good at `p`, which is aligned.
+        unsafe { _mm512_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every processor with these features has it.
+        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
@@ -142,6 +152,16 @@ impl Lanes<f64> for Avx512 {
         unsafe { _mm512_storeu_pd(p, v) }
     }
     #[inline(always)]
+    unsafe fn stream(p: *mut f64, v: __m512d) {
+        // SAFETY: as above; the lanes are good at `p`, which is aligned.
+        unsafe { _mm512_stream_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every processor with these features has it.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512d, b: __m512d) -> __m512d {
         // SAFETY: as above.
         unsafe { _mm512_add_pd(a, b) }
@@ -216,6 +236,24 @@ where
 {
     // SAFETY: the caller keeps the contract of `walk`; the features are enabled here.
     unsafe { walk::<T, Avx512, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn stream<T: Real>(from: &[T], to: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the features are enabled here.
+    unsafe { stream_all::<T, Avx512>(from, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn fence<T: Real>()
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the features are enabled here.
+    unsafe { Avx512::fence() }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -343,6 +381,8 @@ where
             ],
         ],
         copy: copy::<T>,
+        stream: stream::<T>,
+        fence: fence::<T>,
         turn: turn::<T>,
         fold: fold::<T>,
         spread: spread::<T>,

@@ -16,6 +16,8 @@ pub struct Kernels<T: 'static> {
     pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
     pub(super) strips: strip::Table<T>,
     pub(super) copy: unsafe fn(&Copy<T>),
+    pub(super) stream: unsafe fn(&[T], &mut [T]),
+    pub(super) fence: unsafe fn(),
     pub(super) turn: unsafe fn(&Turn<T>),
     pub(super) fold: unsafe fn(&Fold<T>),
     pub(super) spread: unsafe fn(&Spread<T>),

@@ -18,6 +18,15 @@ pub(crate) trait Lanes<T: Real> {
     unsafe fn load(p: *const T) -> Self::V;
     /// All lanes to memory.
     unsafe fn store(p: *mut T, v: Self::V);
+    /// All lanes to memory at an address that whole vectors divide, past the caches where the processor can.
+    #[inline(always)]
+    unsafe fn stream(p: *mut T, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { Self::store(p, v) }
+    }
+    /// Puts streamed numbers in order before what is written next.
+    #[inline(always)]
+    unsafe fn fence() {}
     /// `a + b`.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the instruction set can.

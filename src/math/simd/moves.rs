@@ -76,6 +76,18 @@ impl<T: Real> Kernels<T> {
         unsafe { (self.copy)(&copy) }
     }
 
+    /// `to = from`, past the caches where the processor can. [`Kernels::fence`] comes before anybody else reads it.
+    pub(crate) fn stream(&self, from: &[T], to: &mut [T]) {
+        // SAFETY: a table is only handed out where the processor has its features.
+        unsafe { (self.stream)(from, to) }
+    }
+
+    /// Puts what was streamed in order before what is written next.
+    pub(crate) fn fence(&self) {
+        // SAFETY: as above.
+        unsafe { (self.fence)() }
+    }
+
     /// Transposes rows into a panel.
     pub(crate) fn turn(&self, turn: &Turn<T>, panel: &mut [T]) {
         let last = turn.lanes.iter().max().copied().unwrap_or(0);
@@ -139,6 +151,24 @@ pub(super) unsafe fn copy_rows<T: Real, S: Lanes<T>>(copy: &Copy<T>) {
             }
             lane += n;
         }
+    }
+}
+
+/// Body of the streaming kernels.
+///
+/// # Safety
+/// Only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn stream_all<T: Real, S: Lanes<T>>(from: &[T], to: &mut [T]) {
+    let n = from.len().min(to.len());
+    let (from, to) = (&from[..n], &mut to[..n]);
+    let head = to.as_ptr().align_offset(S::COUNT * size_of::<T>()).min(n);
+    let tail = head + (n - head) / S::COUNT * S::COUNT;
+    to[..head].copy_from_slice(&from[..head]);
+    to[tail..].copy_from_slice(&from[tail..]);
+    for i in (head..tail).step_by(S::COUNT) {
+        // SAFETY: whole vectors lie before `tail` in both, and those of `to` are aligned from `head` on.
+        unsafe { S::stream(to.as_mut_ptr().add(i), S::load(from.as_ptr().add(i))) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{Copy, Fold, Gather, Spread, Turn};
@@ -102,6 +102,17 @@ where
 }
 
 #[target_feature(enable = "neon")]
+unsafe fn stream<T: Real>(from: &[T], to: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the feature is enabled here.
+    unsafe { stream_all::<T, Neon>(from, to) }
+}
+
+unsafe fn fence() {}
+
+#[target_feature(enable = "neon")]
 unsafe fn copy<T: Real>(c: &Copy<T>)
 where
     Neon: Lanes<T>,
@@ -197,6 +208,8 @@ where
             ],
         ],
         copy: copy::<T>,
+        stream: stream::<T>,
+        fence,
         turn: turn::<T>,
         fold: fold::<T>,
         spread: spread::<T>,

@@ -2,7 +2,7 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{Copy, Fold, Gather, Spread, Turn};
@@ -53,6 +53,13 @@ unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
     unsafe { walk::<T, Plain, MR, NV>(t) }
 }
 
+unsafe fn stream<T: Real>(from: &[T], to: &mut [T]) {
+    // SAFETY: plain code runs everywhere.
+    unsafe { stream_all::<T, Plain>(from, to) }
+}
+
+unsafe fn fence() {}
+
 unsafe fn copy<T: Real>(c: &Copy<T>) {
     // SAFETY: the caller keeps the contract of `copy_rows`; plain code runs everywhere.
     unsafe { copy_rows::<T, Plain>(c) }
@@ -90,6 +97,8 @@ impl<T: Real> Table<T> {
             &[strip::<T, 1, 2>, strip::<T, 2, 2>, strip::<T, 3, 2>, strip::<T, 4, 2>],
         ],
         copy: copy::<T>,
+        stream: stream::<T>,
+        fence,
         turn: turn::<T>,
         fold: fold::<T>,
         spread: spread::<T>,
