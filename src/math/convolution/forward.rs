@@ -6,7 +6,6 @@ use crate::math::Real;
 use crate::math::gemm::pack::Matrix;
 use crate::math::gemm::product::{Ending, Output, Product};
 use crate::math::gemm::{Side, Strips};
-use crate::math::parallel::for_each_chunk;
 use crate::math::simd;
 
 /// Most windows for which the weights are read in place: packing them would cost too much of the time that so few
@@ -14,8 +13,6 @@ use crate::math::simd;
 const FEW: usize = 256;
 /// Least bytes of weights for which that matters.
 const LARGE_BYTES: usize = 128 << 10;
-/// Elements worth a thread.
-const GRAIN: usize = 1 << 14;
 
 /// `y = end(w * x)` for slices of the right lengths.
 pub(super) fn forward<T: Real>(plan: &Convolution, x: &[T], w: &[T], end: &Ending<T>, y: &mut [T]) {
@@ -69,19 +66,7 @@ fn few<T: Real>(plan: &Convolution, w: &[T], columns: Columns<T>, end: &Ending<T
         beta: T::zero(),
         turned: false,
         c_step: pixels,
+        end: *end,
     };
     strips.keep_vectors(y);
-    if end.is_none() {
-        return;
-    }
-    for_each_chunk(
-        y,
-        GRAIN.div_ceil(pixels) * pixels,
-        #[inline(always)]
-        |offset, y| {
-            for (i, plane) in y.chunks_exact_mut(pixels).enumerate() {
-                plane.iter_mut().for_each(|y| *y = end.apply(offset / pixels + i, *y));
-            }
-        },
-    );
 }

@@ -89,11 +89,6 @@ impl<'a, T: Real> Ending<'a, T> {
         Ending { scale: None, bias, floor: T::neg_infinity() }
     }
 
-    /// Whether it changes nothing.
-    pub(crate) fn is_none(&self) -> bool {
-        self.scale.is_none() && self.bias.is_none() && self.floor == T::neg_infinity()
-    }
-
     /// The ending of some rows.
     pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
         let some = |all: Option<&'a [T]>| all.map(|all| &all[rows.clone()]);

@@ -1,6 +1,7 @@
 //! Products with a short side: only the small operand is packed, the long one is read where it lies.
 
 use super::pack::{Matrix, Panel, Source, Split};
+use super::product::Ending;
 use crate::math::Real;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
@@ -69,6 +70,8 @@ pub(crate) struct Strips<'a, T: 'static, V> {
     pub turned: bool,
     /// Distance of the rows of C.
     pub c_step: usize,
+    /// What happens to the sums at their end, if D is C.
+    pub end: Ending<'a, T>,
 }
 
 /// C, of which each task writes tiles of its own.
@@ -99,7 +102,9 @@ impl<'a, T: Real> Strips<'a, T, Side<'a, T>> {
         beta: T,
     ) -> Self {
         let (lanes, c_step) = (right.len, right.len);
-        let straight = Strips { kernels, k, s: left, v: right, lanes, alpha, beta, turned: false, c_step };
+        let end = Ending::none();
+        let straight =
+            Strips { kernels, k, s: left, v: right, lanes, alpha, beta, turned: false, c_step, end };
         let turned = Strips { s: right, v: left, lanes: left.len, turned: true, ..straight };
         if turned.cost() < straight.cost() { turned } else { straight }
     }
@@ -165,7 +170,7 @@ impl<'a, T: Real> Strips<'a, T, Side<'a, T>> {
                         for i in 0..strips {
                             let tile = (j - columns.start) * strips + i;
                             let start = next.wrapping_add(tile / parts * self.v.k_step + tile % parts * part);
-                            self.strip(&k, i, panel, b, Soon { start, row: 0, step }, c);
+                            self.strip(&k, i, panel, b, Soon { start, row: 0, step: 8 * step }, c);
                         }
                     }
                 }
@@ -264,13 +269,15 @@ impl<T: Real, V: Source<T>> Strips<'_, T, V> {
         c: &Target<T>,
     ) -> Soon<T> {
         if self.s.k_step == 1 {
-            let next = if j == columns.start { (i + 1).min(rows.end - 1) } else { i };
-            let start = self.s.data.as_ptr().wrapping_add(self.row(next).start * self.s.step + k.start);
-            return Soon { start, row: self.s.step, step: 1 };
+            // Each tile of the strip brings its share, so that memory is asked evenly.
+            let (share, next) = (columns.len().min(8), (i + 1).min(rows.end - 1));
+            let at = k.start + (j - columns.start).min(share - 1) * k.len() / share;
+            let start = self.s.data.as_ptr().wrapping_add(self.row(next).start * self.s.step + at);
+            return Soon { start, row: self.s.step, step: 8usize.div_ceil(share) };
         }
         let panel = self.panel((j + AHEAD).min(columns.end - 1));
         let start = c.at(self.row(i).start * self.c_step + panel.start);
-        Soon { start, row: self.c_step, step: panel.width.div_ceil(k.len()) }
+        Soon { start, row: self.c_step, step: 8 * panel.width.div_ceil(k.len()) }
     }
 
     /// Tile `i` of the rows at some lanes.
@@ -285,6 +292,9 @@ impl<T: Real, V: Source<T>> Strips<'_, T, V> {
     ) {
         let rows = self.row(i);
         let (row, column) = (rows.start, panel.start);
+        // Only the last block of k has the whole sums.
+        let end =
+            if k.end < self.k || self.turned { Ending::none() } else { self.end.rows(row..row + rows.len) };
         let at = if self.turned { column * self.c_step + row } else { row * self.c_step + column };
         let tile = Strip {
             k: k.len(),
@@ -300,6 +310,9 @@ impl<T: Real, V: Source<T>> Strips<'_, T, V> {
             columns: panel.len,
             alpha: self.alpha,
             beta: if k.start > 0 { T::one() } else { self.beta },
+            scale: end.scale.map_or(std::ptr::null(), <[T]>::as_ptr),
+            bias: end.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
+            floor: end.floor,
         };
         // SAFETY: the rows lie inside S, the panel inside V or its packed copy, the tile inside C, whose length the
         // caller of `run` checked; no other task has it.
