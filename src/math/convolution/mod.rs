@@ -6,6 +6,7 @@
 
 mod data;
 mod depthwise;
+mod direct;
 mod geometry;
 mod operands;
 #[cfg(test)]
@@ -23,6 +24,8 @@ use super::scratch::scratch;
 use super::simd::{self, Isa};
 use crate::error::Result;
 use data::DataForm;
+use depthwise::Depthwise;
+use direct::{Batch, Direct, packed_cycles};
 use operands::ChannelRows;
 use windows::{Columns, Rows, Windows};
 use winograd::{Filters, Images, Tiles};
@@ -48,7 +51,18 @@ pub struct Convolution {
     data: DataForm,
     /// Tiles of the passes for which Winograd's way is the faster one.
     winograd: Winograd,
+    /// Passes that read windows where they lie.
+    direct: InPlace,
+    /// Set for a depthwise convolution.
+    depthwise: Option<Depthwise>,
     isa: Isa,
+}
+
+/// The passes that read windows where they lie, where Winograd's way is not faster.
+#[derive(Debug, Default)]
+struct InPlace {
+    forward: Option<Direct>,
+    weights: Option<Direct>,
 }
 
 /// The passes that go Winograd's way, and their tiles.
@@ -60,15 +74,14 @@ struct Winograd {
 }
 
 impl Winograd {
-    /// The passes that it makes faster; `data` is how many products the gradient of the bottom needs otherwise.
-    fn choose(g: &Geometry, output: &[usize], forward: usize, data: usize) -> Winograd {
+    /// The passes that it makes faster than so many cycles.
+    fn choose(g: &Geometry, output: &[usize], [forward, data, weights]: [f64; 3]) -> Winograd {
         let Some(tiles) = Tiles::suited(g, output) else { return Winograd::default() };
         let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
-        let (forward, data) = (forward / g.groups, data / g.groups);
         Winograd {
             forward: Some(tiles).filter(|t| t.saves_time(forward, channels, outputs)),
             data: Some(tiles.turned()).filter(|t| t.saves_time(data, outputs, channels)),
-            weights: Some(tiles).filter(|t| t.saves_time(forward, channels.next_multiple_of(16), outputs)),
+            weights: Some(tiles).filter(|t| t.saves_time(weights, channels.next_multiple_of(16), outputs)),
         }
     }
 
@@ -95,15 +108,46 @@ impl Convolution {
         let output = g.output()?;
         let windows = Windows::new(g.channels, &g.input, &output, &g.kernel, &g.pad, &g.stride, &g.dilation);
         let data = DataForm::choose(g, &output, &windows);
-        let mut plan =
-            Convolution { geometry: g.clone(), output, windows, data, winograd: Winograd::default(), isa };
-        let forward = plan.multiply_adds();
-        let data = match plan.data {
-            DataForm::Gather(_) => forward / plan.windows.pixels.max(1) * plan.windows.plane(),
-            DataForm::Scatter => forward,
+        let depthwise = Depthwise::suited(g, &output);
+        let mut plan = Convolution {
+            geometry: g.clone(),
+            output,
+            windows,
+            data,
+            winograd: Winograd::default(),
+            direct: InPlace::default(),
+            depthwise,
+            isa,
         };
-        plan.winograd = Winograd::choose(g, &plan.output, forward, data);
+        plan.choose();
         Ok(plan)
+    }
+
+    /// Chooses the way of each pass by the cycles it should take on a core with vectors of 16.
+    fn choose(&mut self) {
+        let g = &self.geometry;
+        let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
+        let products = (self.multiply_adds() / g.groups) as f64;
+        let (windows, depth) = (&self.windows, self.depth());
+        let direct = Direct::suited(g, &self.output);
+        let mut way = InPlace::default();
+        // Packing of filters, which Winograd's way does not need.
+        let filters = (outputs * depth) as f64 * 2.0;
+        let packed = |products: f64, m: usize| products * packed_cycles(m as f64) + filters;
+        let mut cycles = [packed(products, outputs), packed(products, channels), packed(products, outputs)];
+        if let Some(time) = direct.and_then(|d| d.saves_time(windows, outputs)) {
+            (way.forward, cycles[0]) = (direct, products * time);
+        }
+        if let Some(time) = direct.and_then(|d| d.saves_time_for_weights(windows, depth, outputs)) {
+            (way.weights, cycles[2]) = (direct, products * time);
+        }
+        if let DataForm::Gather(gather) = &self.data {
+            let products = products / windows.pixels.max(1) as f64 * windows.plane() as f64;
+            let time = gather.direct.and_then(|d| d.saves_time(&gather.windows, channels));
+            cycles[1] = time.map_or(packed(products, channels), |time| products * time);
+        }
+        self.winograd = Winograd::choose(g, &self.output, cycles);
+        self.direct = way;
     }
 
     /// The sizes it was planned for.
@@ -125,8 +169,8 @@ impl Convolution {
     pub fn forward<T: Real>(&self, x: &[T], w: &[T], end: &Ending<T>, y: &mut [T]) {
         let g = &self.geometry;
         let (x, w, y) = (&x[..self.bottom_len()], &w[..self.weights_len()], &mut y[..self.top_len()]);
-        if self.is_depthwise() {
-            return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, end, y);
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.forward(simd::kernels(self.isa), x, w, end, y);
         }
         let (outputs, depth, pixels) = (g.num_output / g.groups, self.depth(), self.windows.pixels);
         if let Some(tiles) = &self.winograd.forward {
@@ -148,6 +192,12 @@ impl Convolution {
                 k_step: 1,
                 scale: T::one(),
             };
+            if let Some(direct) = &self.direct.forward {
+                let (kernels, x) = (simd::kernels(self.isa), self.batch(x, group));
+                let (end, y) = (end.rows(from..from + outputs), &mut y[from * pixels..]);
+                direct.convolve(kernels, &self.windows, &a, outputs, &x, &end, y, g.num_output * pixels);
+                continue;
+            }
             let b = Columns { windows: &self.windows, x: self.group_of(x, group) };
             let product = Product {
                 kernels: simd::kernels(self.isa),
@@ -170,9 +220,8 @@ impl Convolution {
     pub fn backward_data<T: Real>(&self, w: &[T], dy: &[T], dx: &mut [T]) {
         let (w, dy) = (&w[..self.weights_len()], &dy[..self.top_len()]);
         let dx = &mut dx[..self.bottom_len()];
-        if self.is_depthwise() {
-            let each = self.geometry.num_output / self.geometry.channels;
-            return depthwise::backward_data(&self.windows, each, w, dy, dx);
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.backward_data(simd::kernels(self.isa), w, dy, dx);
         }
         let Some(tiles) = &self.winograd.data else {
             return data::backward(self, w, dy, dx);
@@ -191,8 +240,8 @@ impl Convolution {
         let g = &self.geometry;
         let (x, dy) = (&x[..self.bottom_len()], &dy[..self.top_len()]);
         let dw = &mut dw[..self.weights_len()];
-        if self.is_depthwise() {
-            return depthwise::backward_weights(&self.windows, g.num_output / g.channels, x, dy, dw);
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.backward_weights(simd::kernels(self.isa), x, dy, dw);
         }
         let (outputs, depth) = (g.num_output / g.groups, self.depth());
         let size = outputs * depth;
@@ -201,6 +250,15 @@ impl Convolution {
                 let (x, dy) = (self.images(x, group), self.gradients(dy, group));
                 let dw = &mut dw[group * size..][..size];
                 tiles.weights(simd::kernels(self.isa), &x, g.channels / g.groups, &dy, outputs, dw);
+            }
+            return;
+        }
+        if let Some(direct) = &self.direct.weights {
+            for group in 0..g.groups {
+                let dy = self.gradients(dy, group);
+                let dy = Batch { data: dy.data, image: dy.image, samples: g.batch, channels: outputs };
+                let (x, dw) = (self.batch(x, group), &mut dw[group * size..][..size]);
+                direct.weights(simd::kernels(self.isa), &self.windows, &x, &dy, dw);
             }
             return;
         }
@@ -294,10 +352,6 @@ impl Convolution {
         g.batch.min(PARTS / columns).min(work).max(1)
     }
 
-    fn is_depthwise(&self) -> bool {
-        self.geometry.groups == self.geometry.channels && self.geometry.groups > 1
-    }
-
     /// Length of the sums of a forward pass.
     fn depth(&self) -> usize {
         self.geometry.channels / self.geometry.groups * self.windows.taps.len()
@@ -329,6 +383,12 @@ impl Convolution {
     /// The channels of the bottom that a group reads.
     fn images<'a, T>(&self, x: &'a [T], group: usize) -> Images<&'a [T]> {
         Images { data: self.group_of(x, group), image: self.geometry.channels * self.windows.plane() }
+    }
+
+    /// The same for windows that are read where they lie.
+    fn batch<'a, T>(&self, x: &'a [T], group: usize) -> Batch<'a, T> {
+        let (g, Images { data, image }) = (&self.geometry, self.images(x, group));
+        Batch { data, image, samples: g.batch, channels: g.channels / g.groups }
     }
 
     /// The channels of the top's gradient that a group has.

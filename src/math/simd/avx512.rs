@@ -2,10 +2,12 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
+use super::lines::{blend_taps, dot_taps, lay_lines};
 use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Copy, Fold, Gather, Spread, Turn};
+use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
 use crate::math::Real;
 use std::arch::x86_64::*;
 
@@ -69,6 +71,17 @@ impl Lanes<f32> for Avx512 {
     unsafe fn load_masked(p: *const f32, bits: u32) -> __m512 {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm512_maskz_loadu_ps(bits as __mmask16, p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(p: *const f32, q: *const f32) -> __m512 {
+        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
+        unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q)) }
+    }
+    #[inline(always)]
+    unsafe fn store_masked(p: *mut f32, v: __m512, bits: u32) {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_ps(p, bits as __mmask16, v) }
     }
 
     const TURN: usize = 4;
@@ -182,6 +195,17 @@ impl Lanes<f64> for Avx512 {
         unsafe { _mm512_maskz_loadu_pd(bits as __mmask8, p) }
     }
 
+    #[inline(always)]
+    unsafe fn load_halves(p: *const f64, q: *const f64) -> __m512d {
+        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
+        unsafe { _mm512_insertf64x4::<1>(_mm512_castpd256_pd512(_mm256_loadu_pd(p)), _mm256_loadu_pd(q)) }
+    }
+    #[inline(always)]
+    unsafe fn store_masked(p: *mut f64, v: __m512d, bits: u32) {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_pd(p, bits as __mmask8, v) }
+    }
+
     const TURN: usize = 2;
     #[inline(always)]
     unsafe fn turn(rows: &[*const f64; 16], at: usize, mut out: impl FnMut(usize, __m512d)) {
@@ -261,6 +285,51 @@ where
 {
     // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
     unsafe { gather_tiles::<T, Avx512>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `blend_taps`; the features are enabled here.
+    unsafe { blend_taps::<T, Avx512>(b, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `dot_taps`; the features are enabled here.
+    unsafe { dot_taps::<T, Avx512>(d, sums) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `lay_lines`; the features are enabled here.
+    unsafe { lay_lines::<T, Avx512>(l, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn patches<T: Real>(p: &Patch<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `patch_rows`; the features are enabled here.
+    unsafe { patch_rows::<T, Avx512, 14>(p) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn correlate<T: Real>(c: &Correlate<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `correlate_taps`; the features are enabled here.
+    unsafe { correlate_taps::<T, Avx512, 4, 2>(c) }
 }
 
 /// Runs `f` compiled with the features, which the caller has checked.
@@ -347,5 +416,11 @@ where
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        blend: blend::<T>,
+        dots: dots::<T>,
+        lines: lines::<T>,
+        patches: patches::<T>,
+        correlate: correlate::<T>,
+        tap_rows: [4, 2],
     };
 }

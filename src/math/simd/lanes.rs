@@ -74,6 +74,34 @@ pub(crate) trait Lanes<T: Real> {
         }
     }
 
+    /// The first half of the lanes from `p`, the other one from `q`.
+    #[inline(always)]
+    unsafe fn load_halves(p: *const T, q: *const T) -> Self::V {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: half of the lanes are good at `p` and at `q`; the buffer holds COUNT <= 16.
+        unsafe {
+            let half = Self::COUNT / 2;
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), half);
+            std::ptr::copy_nonoverlapping(q, lanes.as_mut_ptr().add(half), half);
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// The lanes whose bits are set to memory; the others are not touched.
+    #[inline(always)]
+    unsafe fn store_masked(p: *mut T, v: Self::V, bits: u32) {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: the buffer holds COUNT <= 16 numbers; those of the set bits are good at `p`.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), v);
+            for (i, &lane) in lanes.iter().enumerate().take(Self::COUNT) {
+                if bits >> i & 1 == 1 {
+                    *p.wrapping_add(i) = lane;
+                }
+            }
+        }
+    }
+
     /// Columns that [`Lanes::turn`] transposes.
     const TURN: usize = 1;
 

@@ -2,10 +2,12 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
+use super::lines::{blend_taps, dot_taps, lay_lines};
 use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Copy, Fold, Gather, Spread, Turn};
+use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
 use crate::math::Real;
 use std::arch::aarch64::*;
 
@@ -146,6 +148,51 @@ where
     unsafe { gather_tiles::<T, Neon>(t) }
 }
 
+#[target_feature(enable = "neon")]
+unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `blend_taps`; the features are enabled here.
+    unsafe { blend_taps::<T, Neon>(b, out) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `dot_taps`; the features are enabled here.
+    unsafe { dot_taps::<T, Neon>(d, sums) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `lay_lines`; the features are enabled here.
+    unsafe { lay_lines::<T, Neon>(l, to) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn patches<T: Real>(p: &Patch<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `patch_rows`; the features are enabled here.
+    unsafe { patch_rows::<T, Neon, 8>(p) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn correlate<T: Real>(c: &Correlate<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `correlate_taps`; the features are enabled here.
+    unsafe { correlate_taps::<T, Neon, 4, 2>(c) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T>
@@ -201,5 +248,11 @@ where
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        blend: blend::<T>,
+        dots: dots::<T>,
+        lines: lines::<T>,
+        patches: patches::<T>,
+        correlate: correlate::<T>,
+        tap_rows: [4, 2],
     };
 }
