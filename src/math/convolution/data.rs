@@ -57,8 +57,9 @@ impl DataForm {
                 let t = &turned;
                 let windows =
                     Windows::new(t.channels, &t.input, &g.input, &t.kernel, &t.pad, &t.stride, &t.dilation);
+                let depth = g.num_output / g.groups * windows.taps.len();
                 let direct = Direct::suited(t, &g.input)
-                    .filter(|direct| direct.saves_time(&windows, g.channels / g.groups).is_some());
+                    .filter(|direct| direct.saves_time(&windows, depth, g.channels / g.groups).is_some());
                 DataForm::Gather(Box::new(Gather { windows, direct }))
             }
             _ => DataForm::Scatter,

@@ -31,8 +31,11 @@ pub(super) struct Depthwise {
     phase: usize,
     /// Offset of each tap in the layout.
     taps: Vec<usize>,
-    /// For each phase its taps and their offsets in a gradient laid out behind `margin` zeros.
-    back: Vec<Vec<(usize, usize)>>,
+    /// For each phase its taps, and their offsets in a gradient laid out behind `margin` zeros.
+    back: Vec<(Vec<usize>, Vec<usize>)>,
+    /// For each phase of the rows, and of the columns: the first one of the image, its place, and how many there are.
+    rows: Vec<[usize; 3]>,
+    columns: Vec<[usize; 3]>,
     margin: usize,
 }
 
@@ -54,17 +57,28 @@ impl Depthwise {
         let (lines, pitch) = (places(0), places(1));
         let (phase, phases) = (lines * pitch, stride[0] * stride[1]);
         let mut taps = Vec::new();
-        let mut back = vec![Vec::new(); phases];
+        let mut back = vec![(Vec::new(), Vec::new()); phases];
         for y in (0..kernel[0]).map(|k| k * dilation[0]) {
             for x in (0..kernel[1]).map(|k| k * dilation[1]) {
                 let of = y % stride[0] * stride[1] + x % stride[1];
                 let shift = y / stride[0] * pitch + x / stride[1];
-                back[of].push((taps.len(), shift));
+                back[of].0.push(taps.len());
+                back[of].1.push(shift);
                 taps.push(of * phase + shift);
             }
         }
-        let margin = back.iter().flatten().map(|&(_, shift)| shift).max().unwrap_or(0);
-        back.iter_mut().flatten().for_each(|(_, shift)| *shift = margin - *shift);
+        let shifts = |back: &[(Vec<usize>, Vec<usize>)]| back.iter().flat_map(|b| b.1.clone()).max();
+        let margin = shifts(&back).unwrap_or(0);
+        back.iter_mut().flat_map(|b| &mut b.1).for_each(|shift| *shift = margin - *shift);
+        let inside = |i: usize| {
+            let of = |phase: usize| {
+                let place = pad[i].saturating_sub(phase).div_ceil(stride[i]);
+                let first = place * stride[i] + phase - pad[i];
+                [first, place, input[i].saturating_sub(first).div_ceil(stride[i])]
+            };
+            (0..stride[i]).map(of).collect()
+        };
+        let (rows, columns) = (inside(0), inside(1));
         let each = g.num_output / g.channels;
         Some(Depthwise {
             each,
@@ -77,6 +91,8 @@ impl Depthwise {
             phase,
             taps,
             back,
+            rows,
+            columns,
             margin,
         })
     }
@@ -104,48 +120,52 @@ impl Depthwise {
         (GRAIN / (self.layout() * 4 + self.span() * self.taps.len())).max(1)
     }
 
-    /// First index of the image that is in phase `phase`, its place there, and how many there are, along an axis.
-    fn places(&self, axis: usize, phase: usize) -> (usize, usize, usize) {
-        let (stride, pad) = (self.stride[axis], self.pad[axis]);
-        let place = pad.saturating_sub(phase).div_ceil(stride);
-        let first = place * stride + phase - pad;
-        (first, place, self.input[axis].saturating_sub(first).div_ceil(stride))
-    }
-
     /// Lays out a plane of the image.
+    #[inline(always)]
     fn lay_out<T: Real>(&self, kernels: &Kernels<T>, plane: &[T], to: &mut [T]) {
-        let [_, width] = self.input;
-        for (phase, to) in to.chunks_exact_mut(self.phase).enumerate() {
-            let (first, top, rows) = self.places(0, phase / self.stride[1]);
-            let (left, before, len) = self.places(1, phase % self.stride[1]);
-            let (above, rest) = to.split_at_mut(top * self.pitch);
-            let (lines, below) = rest.split_at_mut(rows * self.pitch);
-            above.fill(T::zero());
-            below.fill(T::zero());
-            if rows == 0 || len == 0 {
-                lines.fill(T::zero());
+        let ([_, width], [down, across], pitch) = (self.input, self.stride, self.pitch);
+        for (to, &[first, top, count]) in to.chunks_exact_mut(across * self.phase).zip(&self.rows) {
+            for to in to.chunks_exact_mut(self.phase) {
+                to[..top * pitch].fill(T::zero());
+                to[(top + count) * pitch..].fill(T::zero());
+            }
+            if count == 0 {
                 continue;
             }
-            let from = &plane[first * width + left..];
-            if self.stride[1] == 1 {
-                let lines_of = Lines {
-                    from,
-                    from_step: self.stride[0] * width,
-                    len,
-                    before,
-                    width: self.pitch,
-                    to_step: self.pitch,
-                    count: rows,
-                    end: None,
-                };
-                kernels.lines(&lines_of, lines);
+            let from = &plane[first * width..];
+            if let [[_, before, len]] = self.columns[..] {
+                let (from_step, end) = (down * width, None);
+                let lines = Lines { from, from_step, len, before, width: pitch, to_step: pitch, count, end };
+                kernels.lines(&lines, &mut to[top * pitch..]);
                 continue;
             }
-            let from = from.chunks(self.stride[0] * width);
-            for (line, from) in lines.chunks_exact_mut(self.pitch).zip(from) {
-                line[..before].fill(T::zero());
-                line[before + len..].fill(T::zero());
-                take_each(from, self.stride[1], &mut line[before..before + len]);
+            if let [even, odd] = self.columns[..] {
+                // Where the pad is odd the first column goes to the second phase.
+                let turned = self.pad[1] % 2;
+                let (first, second) = to.split_at_mut(self.phase);
+                let lines = first[top * pitch..]
+                    .chunks_exact_mut(pitch)
+                    .zip(second[top * pitch..].chunks_exact_mut(pitch));
+                for ((first, second), from) in lines.zip(from.chunks(down * width)).take(count) {
+                    for (line, [_, before, len]) in [(&mut *first, even), (&mut *second, odd)] {
+                        line[..before].iter_mut().for_each(|x| *x = T::zero());
+                        line[before + len..].iter_mut().for_each(|x| *x = T::zero());
+                    }
+                    let (first, second) =
+                        (&mut first[even[1]..even[1] + even[2]], &mut second[odd[1]..odd[1] + odd[2]]);
+                    let (first, second) = if turned == 1 { (second, first) } else { (first, second) };
+                    kernels.deal(&from[..width], first, second);
+                }
+                continue;
+            }
+            for (to, &[left, before, len]) in to.chunks_exact_mut(self.phase).zip(&self.columns) {
+                let lines = to[top * pitch..].chunks_exact_mut(pitch).zip(from.chunks(down * width));
+                for (line, from) in lines.take(count) {
+                    line[..before].fill(T::zero());
+                    line[before + len..].fill(T::zero());
+                    let from = from[..width].iter().skip(left).step_by(across);
+                    line[before..before + len].iter_mut().zip(from).for_each(|(to, &x)| *to = x);
+                }
             }
         }
     }
@@ -154,8 +174,16 @@ impl Depthwise {
     fn lay_out_gradient<T: Real>(&self, kernels: &Kernels<T>, dy: &[T], to: &mut [T]) {
         let [count, len] = self.output;
         let (pitch, last) = (self.pitch, to.len() - (self.output[0] - 1) * self.pitch);
-        let lines =
-            Lines { from: dy, from_step: len, len, before: 0, width: pitch, to_step: pitch, count, end: None };
+        let lines = Lines {
+            from: dy,
+            from_step: len,
+            len,
+            before: 0,
+            width: pitch,
+            to_step: pitch,
+            count,
+            end: None,
+        };
         // The last line may be cut off.
         kernels.lines(&Lines { count: count - 1, ..lines }, to);
         let from = &dy[(count - 1) * len..];
@@ -164,12 +192,12 @@ impl Depthwise {
     }
 
     /// Takes the image out of a layout.
+    #[inline(always)]
     fn take_out<T: Real>(&self, kernels: &Kernels<T>, from: &[T], plane: &mut [T]) {
         let [height, width] = self.input;
         let ([down, across], [above, left]) = (self.stride, self.pad);
         if across == 1 {
-            for phase in 0..down {
-                let (first, top, count) = self.places(0, phase);
+            for (phase, &[first, top, count]) in self.rows.iter().enumerate() {
                 if count == 0 {
                     continue;
                 }
@@ -192,10 +220,7 @@ impl Depthwise {
             let to = &mut plane[y * width..][..width];
             let places = |x: usize| &from[(phase + x % across) * self.phase + line + x / across..];
             if across == 2 {
-                let (pairs, last) = to.as_chunks_mut::<2>();
-                let (even, odd) = (places(left), places(left + 1));
-                pairs.iter_mut().zip(even.iter().zip(odd)).for_each(|(to, (&a, &b))| *to = [a, b]);
-                last.iter_mut().zip(&even[pairs.len()..]).for_each(|(to, &a)| *to = a);
+                kernels.join(places(left), places(left + 1), to);
                 continue;
             }
             for x in 0..across.min(width) {
@@ -249,17 +274,12 @@ impl Depthwise {
     }
 
     /// `dx = wᵀ * dy`.
-    pub(super) fn backward_data<T: Real>(
-        &self,
-        kernels: &Kernels<T>,
-        weights: &[T],
-        dy: &[T],
-        dx: &mut [T],
-    ) {
+    pub(super) fn backward_data<T: Real>(&self, kernels: &Kernels<T>, weights: &[T], dy: &[T], dx: &mut [T]) {
         let (plane, pixels, taps, each) = (self.plane(), self.pixels(), self.taps.len(), self.each);
         let gradient = self.phase + self.margin;
         for_each_chunk(dx, self.grain() * plane, |offset, dx| {
-            scratch(self.layout() + 2 * gradient, |buffer: &mut [T]| {
+            scratch(self.layout() + 2 * gradient + taps, |buffer: &mut [T]| {
+                let (chosen, buffer) = buffer.split_at_mut(taps);
                 let (layout, laid) = buffer.split_at_mut(self.layout());
                 let (laid, products) = laid.split_at_mut(gradient);
                 laid.fill(T::zero());
@@ -269,28 +289,18 @@ impl Depthwise {
                         let w = &weights[(index % self.channels * each + o) * taps..][..taps];
                         let dy = &dy[(index * each + o) * pixels..][..pixels];
                         self.lay_out_gradient(kernels, dy, &mut laid[self.margin..]);
-                        for (back, layout) in self.back.iter().zip(layout.chunks_exact_mut(self.phase)) {
-                            // Few taps at a time: 64 are more than any net has.
-                            let (mut offsets, mut chosen) = ([0; 64], [T::zero(); 64]);
-                            let mut first = o == 0;
-                            for back in back.chunks(64) {
-                                for (i, &(tap, shift)) in back.iter().enumerate() {
-                                    (offsets[i], chosen[i]) = (shift, w[tap]);
-                                }
-                                let (offsets, weights) = (&offsets[..back.len()], &chosen[..back.len()]);
-                                let blend = Blend { x: laid, offsets, weights };
-                                if first {
-                                    kernels.blend(&blend, layout);
-                                } else {
-                                    let products = &mut products[..layout.len()];
-                                    kernels.blend(&blend, products);
-                                    layout.iter_mut().zip(&*products).for_each(|(sum, &x)| *sum += x);
-                                }
-                                first = false;
+                        let phases = self.back.iter().zip(layout.chunks_exact_mut(self.phase));
+                        for ((taps, offsets), layout) in phases {
+                            let weights = &mut chosen[..taps.len()];
+                            weights.iter_mut().zip(taps).for_each(|(x, &tap)| *x = w[tap]);
+                            let blend = Blend { x: laid, offsets, weights };
+                            if o == 0 {
+                                kernels.blend(&blend, layout);
+                                continue;
                             }
-                            if back.is_empty() {
-                                layout.fill(T::zero());
-                            }
+                            let products = &mut products[..layout.len()];
+                            kernels.blend(&blend, products);
+                            layout.iter_mut().zip(&*products).for_each(|(sum, &x)| *sum += x);
                         }
                     }
                     vectorised(
@@ -329,18 +339,4 @@ impl Depthwise {
             });
         });
     }
-}
-
-/// Every `step`-th number.
-#[inline(always)]
-fn take_each<T: Real>(from: &[T], step: usize, to: &mut [T]) {
-    if step == 2 {
-        let (pairs, rest) = from.as_chunks::<2>();
-        to.iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair[0]);
-        if let (Some(to), Some(&x)) = (to.get_mut(pairs.len()), rest.first()) {
-            *to = x;
-        }
-        return;
-    }
-    to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, &x)| *to = x);
 }

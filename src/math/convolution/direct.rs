@@ -65,19 +65,25 @@ impl Direct {
         })
     }
 
-    /// Cycles of a core with vectors of 16 for `products` multiply-adds with so many outputs: read in place, against
-    /// those of a product of packed operands.
-    pub(super) fn saves_time(&self, windows: &Windows, outputs: usize) -> Option<f64> {
-        let (line, m) = (windows.line as f64, outputs as f64);
+    /// Cycles of a multiply-add on a core with vectors of 16, in sums of length `depth`, if they are fewer than those of
+    /// packed operands.
+    pub(super) fn saves_time(&self, windows: &Windows, depth: usize, outputs: usize) -> Option<f64> {
+        let line = windows.line as f64;
         let halves = halves(16, windows.line);
         let stretch = if halves { 8 } else { 16 };
         let waste = windows.line.next_multiple_of(stretch) as f64 / line;
-        let cycles = waste / if halves { 26.0 } else { 28.0 } + 0.02 / m;
-        (cycles < packed_cycles(m)).then_some(cycles)
+        // Sums, and what it takes to start a tile and to write it.
+        let cycles = waste / if halves { 26.0 } else { 28.0 } + 0.15 / depth as f64;
+        (cycles < packed_cycles(outputs as f64)).then_some(cycles)
     }
 
     /// The same for the gradient of the weights.
-    pub(super) fn saves_time_for_weights(&self, windows: &Windows, depth: usize, outputs: usize) -> Option<f64> {
+    pub(super) fn saves_time_for_weights(
+        &self,
+        windows: &Windows,
+        depth: usize,
+        outputs: usize,
+    ) -> Option<f64> {
         let width = outputs.next_multiple_of(16);
         let cycles = width as f64 / outputs as f64 / 27.0;
         let fits = self.dense && [3, 5].contains(&windows.taps_line) && width * depth * 4 <= SUMS / 4;
@@ -194,7 +200,15 @@ impl Direct {
                     scratch(lines.len() * line * width + 64, |turned: &mut [T]| {
                         turn(kernels, windows, dy, sample, &lines, width, turned);
                         self.with_band(windows, x, sample, &lines, |band, plane| {
-                            correlate(kernels, windows, &lines, (band, plane, x.channels), turned, &sums, width);
+                            correlate(
+                                kernels,
+                                windows,
+                                &lines,
+                                (band, plane, x.channels),
+                                turned,
+                                &sums,
+                                width,
+                            );
                         });
                     });
                 }
@@ -224,7 +238,7 @@ impl Direct {
 
 /// Cycles of a multiply-add of packed operands with `m` rows: packing is paid for by all rows together.
 pub(super) fn packed_cycles(m: f64) -> f64 {
-    1.0 / 28.0 + 0.35 / m
+    1.0 / 22.0 + 0.1 / m
 }
 
 /// Whether lines are cut into halves of vectors: where that leaves fewer lanes without a pixel.
@@ -301,7 +315,8 @@ fn correlate<T: Real>(
         for column in (0..width).step_by(2 * lanes) {
             let correlate = Correlate {
                 taps,
-                rows: &rows[..count],
+                rows,
+                count,
                 image: band.as_ptr().wrapping_sub(windows.starts[lines.start]),
                 starts: &windows.starts[lines.clone()],
                 line: windows.line,

@@ -81,7 +81,7 @@ impl Winograd {
         Winograd {
             forward: Some(tiles).filter(|t| t.saves_time(forward, channels, outputs)),
             data: Some(tiles.turned()).filter(|t| t.saves_time(data, outputs, channels)),
-            weights: Some(tiles).filter(|t| t.saves_time(weights, channels.next_multiple_of(16), outputs)),
+            weights: Some(tiles).filter(|t| t.saves_time_for_weights(weights, channels, outputs)),
         }
     }
 
@@ -135,7 +135,7 @@ impl Convolution {
         let filters = (outputs * depth) as f64 * 2.0;
         let packed = |products: f64, m: usize| products * packed_cycles(m as f64) + filters;
         let mut cycles = [packed(products, outputs), packed(products, channels), packed(products, outputs)];
-        if let Some(time) = direct.and_then(|d| d.saves_time(windows, outputs)) {
+        if let Some(time) = direct.and_then(|d| d.saves_time(windows, depth, outputs)) {
             (way.forward, cycles[0]) = (direct, products * time);
         }
         if let Some(time) = direct.and_then(|d| d.saves_time_for_weights(windows, depth, outputs)) {
@@ -143,7 +143,8 @@ impl Convolution {
         }
         if let DataForm::Gather(gather) = &self.data {
             let products = products / windows.pixels.max(1) as f64 * windows.plane() as f64;
-            let time = gather.direct.and_then(|d| d.saves_time(&gather.windows, channels));
+            let depth = depth / channels * outputs;
+            let time = gather.direct.and_then(|d| d.saves_time(&gather.windows, depth, channels));
             cycles[1] = time.map_or(packed(products, channels), |time| products * time);
         }
         self.winograd = Winograd::choose(g, &self.output, cycles);

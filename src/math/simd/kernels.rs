@@ -25,6 +25,8 @@ pub struct Kernels<T: 'static> {
     pub(super) blend: unsafe fn(&Blend<T>, &mut [T]),
     pub(super) dots: unsafe fn(&Dots<T>, &mut [T]),
     pub(super) lines: unsafe fn(&Lines<T>, &mut [T]),
+    pub(super) deal: unsafe fn(&[T], &mut [T], &mut [T]),
+    pub(super) join: unsafe fn(&[T], &[T], &mut [T]),
     pub(super) patches: unsafe fn(&Patch<T>),
     pub(super) correlate: unsafe fn(&Correlate<T>),
     /// Rows of taps that `correlate` takes at once, for rows of 3 and of 5.

@@ -118,6 +118,44 @@ pub(crate) trait Lanes<T: Real> {
         }
     }
 
+    /// Rows and columns of a square that [`Lanes::turn_square`] transposes; 0 where it does not.
+    const SQUARE: usize = 0;
+
+    /// As [`Lanes::turn`] for SQUARE numbers of each row, read as whole vectors: rows a page apart share few places of the
+    /// first-level cache, which loses what is read of them bit by bit.
+    #[inline(always)]
+    unsafe fn turn_square(_: &[*const T; 16], _: usize, _: impl FnMut(usize, Self::V)) {}
+
+    /// The even lanes of `a` and `b`, and the odd ones.
+    #[inline(always)]
+    unsafe fn deal(a: Self::V, b: Self::V) -> (Self::V, Self::V) {
+        let (mut from, mut to) = ([T::zero(); 32], [T::zero(); 32]);
+        // SAFETY: each buffer holds 2·COUNT <= 32 numbers.
+        unsafe {
+            Self::store(from.as_mut_ptr(), a);
+            Self::store(from.as_mut_ptr().add(Self::COUNT), b);
+            for i in 0..Self::COUNT {
+                (to[i], to[Self::COUNT + i]) = (from[2 * i], from[2 * i + 1]);
+            }
+            (Self::load(to.as_ptr()), Self::load(to.as_ptr().add(Self::COUNT)))
+        }
+    }
+
+    /// The way back: a lane of `even` and one of `odd` in turn.
+    #[inline(always)]
+    unsafe fn join(even: Self::V, odd: Self::V) -> (Self::V, Self::V) {
+        let (mut from, mut to) = ([T::zero(); 32], [T::zero(); 32]);
+        // SAFETY: each buffer holds 2·COUNT <= 32 numbers.
+        unsafe {
+            Self::store(from.as_mut_ptr(), even);
+            Self::store(from.as_mut_ptr().add(Self::COUNT), odd);
+            for i in 0..Self::COUNT {
+                (to[2 * i], to[2 * i + 1]) = (from[i], from[Self::COUNT + i]);
+            }
+            (Self::load(to.as_ptr()), Self::load(to.as_ptr().add(Self::COUNT)))
+        }
+    }
+
     /// Four vectors transposed: the numbers of lane i go to `to[i·pitch..][..4]`.
     #[inline(always)]
     unsafe fn unturn(v: &[Self::V; 4], to: &mut [T], pitch: usize) {

@@ -2,7 +2,7 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::lines::{blend_taps, dot_taps, lay_lines};
+use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, turn_rows};
 use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
@@ -193,6 +193,24 @@ where
     unsafe { correlate_taps::<T, Neon, 4, 2>(c) }
 }
 
+#[target_feature(enable = "neon")]
+unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { deal_pairs::<T, Neon>(from, even, odd) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { join_pairs::<T, Neon>(even, odd, to) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T>
@@ -251,6 +269,8 @@ where
         blend: blend::<T>,
         dots: dots::<T>,
         lines: lines::<T>,
+        deal: deal::<T>,
+        join: join::<T>,
         patches: patches::<T>,
         correlate: correlate::<T>,
         tap_rows: [4, 2],

@@ -37,7 +37,9 @@ pub(crate) struct Correlate<'a, T> {
     /// 3 or 5.
     pub taps: usize,
     /// One row, or as many as [`Kernels::tap_rows`] says.
-    pub rows: &'a [usize],
+    pub rows: [usize; 4],
+    /// How many of `rows` there are.
+    pub count: usize,
     pub image: *const T,
     pub starts: &'a [usize],
     pub line: usize,
@@ -185,7 +187,7 @@ pub(super) unsafe fn correlate_taps<T: Real, S: Lanes<T>, const G3: usize, const
 ) {
     // SAFETY: promised by the caller.
     unsafe {
-        match (c.taps, c.rows.len() == 1, c.wide) {
+        match (c.taps, c.count == 1, c.wide) {
             (3, false, true) => correlate_rows::<T, S, G3, 3, 2>(c),
             (3, false, false) => correlate_rows::<T, S, G3, 3, 1>(c),
             (3, true, true) => correlate_rows::<T, S, 1, 3, 2>(c),
@@ -211,10 +213,8 @@ unsafe fn correlate_rows<T: Real, S: Lanes<T>, const G: usize, const N: usize, c
         let mut sums = [[[S::splat(T::zero()); NV]; N]; G];
         let mut dy = c.dy;
         for &start in c.starts {
-            let mut from = [c.image; G];
-            for (from, &row) in from.iter_mut().zip(c.rows) {
-                *from = from.wrapping_add(start + row);
-            }
+            let line = c.image.wrapping_add(start);
+            let from: [*const T; G] = std::array::from_fn(|i| line.wrapping_add(c.rows[i]));
             for i in 0..c.line {
                 let mut right = [S::splat(T::zero()); NV];
                 for (j, v) in right.iter_mut().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::lines::{blend_taps, dot_taps, lay_lines};
+use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, turn_rows};
 use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
@@ -105,6 +105,16 @@ unsafe fn correlate<T: Real>(c: &Correlate<T>) {
     unsafe { correlate_taps::<T, Plain, 2, 1>(c) }
 }
 
+unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T]) {
+    // SAFETY: the kernel stays inside of the slices; plain code runs everywhere.
+    unsafe { deal_pairs::<T, Plain>(from, even, odd) }
+}
+
+unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T]) {
+    // SAFETY: the kernel stays inside of the slices; plain code runs everywhere.
+    unsafe { join_pairs::<T, Plain>(even, odd, to) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T> {
@@ -124,6 +134,8 @@ impl<T: Real> Table<T> {
         blend: blend::<T>,
         dots: dots::<T>,
         lines: lines::<T>,
+        deal: deal::<T>,
+        join: join::<T>,
         patches: patches::<T>,
         correlate: correlate::<T>,
         tap_rows: [2, 1],

@@ -1,7 +1,7 @@
 //! Largest value of each window, one image plane at a time.
 
 use super::axis::Axis;
-use super::strips::{self, STRIP, Strip};
+use super::strips::{self, BLOCK, STRIP, Strip};
 use crate::math::{Real, vectorised};
 use std::hint::select_unpredictable;
 
@@ -58,18 +58,24 @@ fn strip_of<T: Real>(
     y: &mut [T],
     at: &mut [u32],
 ) {
-    let (best, found) = (&mut best[..strip.len()], &mut found[..strip.len()]);
     best.fill(T::neg_infinity());
     found.fill(NONE);
-    for r in 0..h.kernel {
-        for k in 0..w.kernel {
-            let here = (r * w.input + k) as u32;
-            let places = best.iter_mut().zip(found.iter_mut());
-            for ((best, found), &x) in places.zip(strip.values(r, k)) {
-                take(x, here, best, found);
+    strip.taps(
+        #[inline(always)]
+        |taps| {
+            let blocks = best.as_chunks_mut::<BLOCK>().0.iter_mut().zip(found.as_chunks_mut::<BLOCK>().0);
+            for (block, (best, found)) in blocks.enumerate().take(strip.len().div_ceil(BLOCK)) {
+                // In registers while the taps pass by.
+                let (mut most, mut place) = (*best, *found);
+                for &(tap, here) in taps {
+                    for ((most, place), &x) in most.iter_mut().zip(&mut place).zip(strip.block(tap, block)) {
+                        take(x, here, most, place);
+                    }
+                }
+                (*best, *found) = (most, place);
             }
-        }
-    }
+        },
+    );
     strip.windows(
         #[inline(always)]
         |p, q, place, n| {
