@@ -73,7 +73,7 @@ impl Direct {
         let stretch = if halves { 8 } else { 16 };
         let waste = windows.line.next_multiple_of(stretch) as f64 / line;
         // Sums, and what it takes to start a tile and to write it.
-        let cycles = waste / if halves { 26.0 } else { 28.0 } + 0.15 / depth as f64;
+        let cycles = waste / if halves { 26.0 } else { 28.0 } + 0.2 / depth as f64;
         (cycles < packed_cycles(outputs as f64)).then_some(cycles)
     }
 

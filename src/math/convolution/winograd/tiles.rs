@@ -59,12 +59,12 @@ impl Tiles {
     pub(in super::super) fn saves_time(&self, cycles: f64, from: usize, to: usize) -> bool {
         // What goes back from a tile goes to its outputs one by one.
         let back = 40.0 + 3.0 * (self.step * self.step) as f64;
-        self.cycles(from, to, [40.0, back]) < 0.85 * cycles
+        self.cycles(from, to, [40.0, back]) < 0.95 * cycles
     }
 
     /// The same for the gradient of the weights.
     pub(in super::super) fn saves_time_for_weights(&self, cycles: f64, from: usize, to: usize) -> bool {
-        self.cycles(from.next_multiple_of(16), to, [45.0; 2]) < 0.85 * cycles
+        self.cycles(from.next_multiple_of(16), to, [45.0; 2]) < 0.95 * cycles
     }
 
     /// Cycles of a core with vectors of 16, fitted to readings of the layers of ResNet-50, SqueezeNet and nets of 5 × 5 windows: products,
