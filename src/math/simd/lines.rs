@@ -285,7 +285,7 @@ mod tests {
     use crate::math::{Real, simd};
 
     fn check<T: Real>() {
-        for kernels in isas().into_iter().map(simd::kernels::<T>) {
+        for kernels in isas().map(simd::kernels::<T>) {
             for n in [0usize, 1, 2, 7, 15, 16, 17, 31, 32, 33, 64, 95, 130] {
                 let from: Vec<T> = (0..n).map(|i| T::from_f64(i as f64)).collect();
                 let none = T::from_f64(-1.0);

@@ -157,7 +157,7 @@ pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
         let mut panel = turn.panel.wrapping_add(block * S::COUNT);
         let n = lanes.len();
         for run in turn.runs {
-            let squares = if S::SQUARE > 0 { run.len / S::SQUARE * S::SQUARE } else { 0 };
+            let squares = run.len - run.len.checked_rem(S::SQUARE).unwrap_or(run.len);
             let whole = run.len / S::TURN * S::TURN;
             // SAFETY: promised by the caller.
             unsafe {

@@ -6,7 +6,7 @@
 //! right end of each row belong to no window; they are computed and dropped.
 
 use super::axis::Axis;
-use crate::math::{Isa, Kernels, Real, scratch};
+use crate::math::{Isa, Real, scratch};
 
 /// Windows that are reduced at once, in fast memory.
 pub(super) const STRIP: usize = 512;
@@ -90,7 +90,7 @@ fn lay_out<T: Real>(
 ) {
     let columns = w.stride.min(w.kernel);
     if (w.stride, columns) == (2, 2) {
-        return lay_out_pairs(T::kernels(Isa::detect()), x, [h, w], outside, row, pitch, block, values);
+        return lay_out_pairs(x, [h, w], outside, row, pitch, block, values);
     }
     for (i, values) in values.chunks_exact_mut(block).enumerate() {
         let (r, k) = (i / columns, i % columns);
@@ -120,7 +120,6 @@ fn lay_out<T: Real>(
 /// [`lay_out`] for windows two columns apart: both kinds of columns at once.
 #[inline(always)]
 fn lay_out_pairs<T: Real>(
-    kernels: &Kernels<T>,
     x: &[T],
     [h, w]: [&Axis; 2],
     outside: T,
@@ -129,6 +128,7 @@ fn lay_out_pairs<T: Real>(
     block: usize,
     values: &mut [T],
 ) {
+    let kernels = T::kernels(Isa::detect());
     // Where the pad is odd the first column is of the second kind.
     let begins = [w.pad.div_ceil(2), w.pad / 2];
     let ends = [(w.input + w.pad).div_ceil(2), (w.input + w.pad) / 2].map(|end| end.min(pitch));
