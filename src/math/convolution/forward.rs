@@ -23,6 +23,13 @@ pub(super) fn forward<T: Real>(plan: &Convolution, x: &[T], w: &[T], end: &Endin
         let from = group * outputs;
         let w = &w[from * depth..][..outputs * depth];
         let end = end.rows(from..from + outputs);
+        if let (Some(direct), false) = (&plan.direct.forward, is_few) {
+            let (kernels, x) = (simd::kernels(plan.isa), plan.batch(x, group));
+            let a = Matrix { data: w, lane_step: depth, k_step: 1, scale: T::one() };
+            let y = &mut y[from * pixels..];
+            direct.convolve(kernels, &plan.windows, &a, outputs, &x, &end, y, g.num_output * pixels);
+            continue;
+        }
         let columns = Columns { windows: &plan.windows, x: plan.group_of(x, group) };
         let y = y.get_mut(from * pixels..).unwrap_or_default();
         if is_few {

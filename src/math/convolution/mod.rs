@@ -6,6 +6,7 @@
 
 mod data;
 mod depthwise;
+mod direct;
 mod forward;
 mod geometry;
 mod operands;
@@ -25,6 +26,8 @@ use super::scratch::scratch;
 use super::simd::{self, Isa};
 use crate::error::Result;
 use data::DataForm;
+use depthwise::Depthwise;
+use direct::{Batch, Direct, packed_cycles};
 use thin::Thin;
 use windows::Windows;
 use winograd::{Filters, Images, Tiles};
@@ -47,7 +50,18 @@ pub struct Convolution {
     thin: Option<(Thin, Box<Convolution>)>,
     /// Tiles of the passes for which Winograd's way is the faster one.
     winograd: Winograd,
+    /// Passes that read windows where they lie.
+    direct: InPlace,
+    /// Set for a depthwise convolution.
+    depthwise: Option<Depthwise>,
     isa: Isa,
+}
+
+/// The passes that read windows where they lie, where Winograd's way is not faster.
+#[derive(Debug, Default)]
+struct InPlace {
+    forward: Option<Direct>,
+    weights: Option<Direct>,
 }
 
 /// The passes that go Winograd's way, and their tiles.
@@ -59,15 +73,14 @@ struct Winograd {
 }
 
 impl Winograd {
-    /// The passes that it makes faster; `data` is how many products the gradient of the bottom needs otherwise.
-    fn choose(g: &Geometry, output: &[usize], forward: usize, data: usize) -> Winograd {
+    /// The passes that it makes faster than so many cycles.
+    fn choose(g: &Geometry, output: &[usize], [forward, data, weights]: [f64; 3]) -> Winograd {
         let Some(tiles) = Tiles::suited(g, output) else { return Winograd::default() };
         let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
-        let (forward, data) = (forward / g.groups, data / g.groups);
         Winograd {
             forward: Some(tiles).filter(|t| t.saves_time(forward, channels, outputs)),
             data: Some(tiles.turned()).filter(|t| t.saves_time(data, outputs, channels)),
-            weights: Some(tiles).filter(|t| t.saves_time(forward, channels.next_multiple_of(16), outputs)),
+            weights: Some(tiles).filter(|t| t.saves_time_for_weights(weights, channels, outputs)),
         }
     }
 
@@ -98,15 +111,48 @@ impl Convolution {
             Some(thin) => Some((thin, Box::new(Convolution::on(isa, &Thin::rest(g, &output))?))),
             None => None,
         };
-        let winograd = Winograd::default();
-        let mut plan = Convolution { geometry: g.clone(), output, windows, data, thin, winograd, isa };
-        let forward = plan.multiply_adds();
-        let data = match plan.data {
-            DataForm::Gather(_) => forward / plan.windows.pixels.max(1) * plan.windows.plane(),
-            DataForm::Scatter => forward,
+        let depthwise = Depthwise::suited(g, &output);
+        let mut plan = Convolution {
+            geometry: g.clone(),
+            output,
+            windows,
+            data,
+            thin,
+            winograd: Winograd::default(),
+            direct: InPlace::default(),
+            depthwise,
+            isa,
         };
-        plan.winograd = Winograd::choose(g, &plan.output, forward, data);
+        plan.choose();
         Ok(plan)
+    }
+
+    /// Chooses the way of each pass by the cycles it should take on a core with vectors of 16.
+    fn choose(&mut self) {
+        let g = &self.geometry;
+        let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
+        let products = (self.multiply_adds() / g.groups) as f64;
+        let (windows, depth) = (&self.windows, self.depth());
+        let direct = Direct::suited(g, &self.output);
+        let mut way = InPlace::default();
+        // Packing of filters, which Winograd's way does not need.
+        let filters = (outputs * depth) as f64 * 2.0;
+        let packed = |products: f64, m: usize| products * packed_cycles(m as f64) + filters;
+        let mut cycles = [packed(products, outputs), packed(products, channels), packed(products, outputs)];
+        if let Some(time) = direct.and_then(|d| d.saves_time(windows, depth, outputs)) {
+            (way.forward, cycles[0]) = (direct, products * time);
+        }
+        if let Some(time) = direct.and_then(|d| d.saves_time_for_weights(windows, depth, outputs)) {
+            (way.weights, cycles[2]) = (direct, products * time);
+        }
+        if let DataForm::Gather(gather) = &self.data {
+            let products = products / windows.pixels.max(1) as f64 * windows.plane() as f64;
+            let depth = depth / channels * outputs;
+            let time = gather.direct.and_then(|d| d.saves_time(&gather.windows, depth, channels));
+            cycles[1] = time.map_or(packed(products, channels), |time| products * time);
+        }
+        self.winograd = Winograd::choose(g, &self.output, cycles);
+        self.direct = way;
     }
 
     /// The sizes it was planned for.
@@ -134,8 +180,8 @@ impl Convolution {
                 rest.forward(left, w, end, y);
             });
         }
-        if self.is_depthwise() {
-            return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, end, y);
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.forward(simd::kernels(self.isa), x, w, end, y);
         }
         let Some(tiles) = &self.winograd.forward else {
             return forward::forward(self, x, w, end, y);
@@ -160,9 +206,8 @@ impl Convolution {
                 thin.put(left, dx);
             });
         }
-        if self.is_depthwise() {
-            let each = self.geometry.num_output / self.geometry.channels;
-            return depthwise::backward_data(&self.windows, each, w, dy, dx);
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.backward_data(simd::kernels(self.isa), w, dy, dx);
         }
         let Some(tiles) = &self.winograd.data else {
             return data::backward(self, w, dy, dx);
@@ -187,8 +232,8 @@ impl Convolution {
                 rest.backward_weights(left, dy, dw);
             });
         }
-        if self.is_depthwise() {
-            return depthwise::backward_weights(&self.windows, g.num_output / g.channels, x, dy, dw);
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.backward_weights(simd::kernels(self.isa), x, dy, dw);
         }
         let (outputs, depth) = (g.num_output / g.groups, self.depth());
         let size = outputs * depth;
@@ -197,6 +242,15 @@ impl Convolution {
                 let (x, dy) = (self.images(x, group), self.gradients(dy, group));
                 let dw = &mut dw[group * size..][..size];
                 tiles.weights(simd::kernels(self.isa), &x, g.channels / g.groups, &dy, outputs, dw);
+            }
+            return;
+        }
+        if let Some(direct) = &self.direct.weights {
+            for group in 0..g.groups {
+                let dy = self.gradients(dy, group);
+                let dy = Batch { data: dy.data, image: dy.image, samples: g.batch, channels: outputs };
+                let (x, dw) = (self.batch(x, group), &mut dw[group * size..][..size]);
+                direct.weights(simd::kernels(self.isa), &self.windows, &x, &dy, dw);
             }
             return;
         }
@@ -219,10 +273,6 @@ impl Convolution {
                 }
             },
         );
-    }
-
-    fn is_depthwise(&self) -> bool {
-        self.geometry.groups == self.geometry.channels && self.geometry.groups > 1
     }
 
     /// Length of the sums of a forward pass.
@@ -256,6 +306,12 @@ impl Convolution {
     /// The channels of the bottom that a group reads.
     fn images<'a, T>(&self, x: &'a [T], group: usize) -> Images<&'a [T]> {
         Images { data: self.group_of(x, group), image: self.geometry.channels * self.windows.plane() }
+    }
+
+    /// The same for windows that are read where they lie.
+    fn batch<'a, T>(&self, x: &'a [T], group: usize) -> Batch<'a, T> {
+        let (g, Images { data, image }) = (&self.geometry, self.images(x, group));
+        Batch { data, image, samples: g.batch, channels: g.channels / g.groups }
     }
 
     /// The channels of the top's gradient that a group has.

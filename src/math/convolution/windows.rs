@@ -148,11 +148,6 @@ impl Windows {
         }
     }
 
-    /// Copies a plane with zeros around it.
-    pub(super) fn pad_plane<T: Real>(&self, plane: &[T], padded: &mut [T]) {
-        self.pad(plane, 0..self.padded[0], padded);
-    }
-
     fn pad_axis<T: Real>(&self, axis: usize, from: &[T], to: &mut [T]) {
         let pad = self.pad[axis];
         if axis + 1 == self.input.len() && self.step > 1 {

@@ -94,13 +94,6 @@ impl<'a, T: Real> Ending<'a, T> {
         let some = |all: Option<&'a [T]>| all.map(|all| &all[rows.clone()]);
         Ending { scale: some(self.scale), bias: some(self.bias), floor: self.floor }
     }
-
-    /// What becomes of a sum in this row.
-    #[inline(always)]
-    pub(crate) fn apply(&self, row: usize, sum: T) -> T {
-        let y = self.scale.map_or(T::one(), |s| s[row]) * sum + self.bias.map_or(T::zero(), |b| b[row]);
-        if y < self.floor { self.floor } else { y }
-    }
 }
 
 /// `C = end(A·B + beta·C)`, where A is m × k and B is k × n.

@@ -2,10 +2,12 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
+use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Copy, Fold, Gather, Spread, Turn};
+use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
 use crate::math::Real;
 use std::arch::x86_64::*;
 
@@ -79,6 +81,30 @@ impl Lanes<f32> for Avx2 {
     unsafe fn load_masked(p: *const f32, bits: u32) -> __m256 {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm256_maskload_ps(p, chosen_32(bits)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(p: *const f32, q: *const f32) -> __m256 {
+        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
+        unsafe { _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(q)) }
+    }
+
+    #[inline(always)]
+    unsafe fn deal(a: __m256, b: __m256) -> (__m256, __m256) {
+        // SAFETY: as above.
+        unsafe {
+            // Pairs of a and b alternate: the middle two change places.
+            let order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(v)));
+            (order(_mm256_shuffle_ps::<0x88>(a, b)), order(_mm256_shuffle_ps::<0xdd>(a, b)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn join(even: __m256, odd: __m256) -> (__m256, __m256) {
+        // SAFETY: as above.
+        unsafe {
+            let (low, high) = (_mm256_unpacklo_ps(even, odd), _mm256_unpackhi_ps(even, odd));
+            (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
+        }
     }
 
     const TURN: usize = 4;
@@ -329,6 +355,69 @@ where
     unsafe { gather_tiles::<T, Avx2>(t) }
 }
 
+#[target_feature(enable = "avx2,fma")]
+unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `blend_taps`; the features are enabled here.
+    unsafe { blend_taps::<T, Avx2>(b, out) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `dot_taps`; the features are enabled here.
+    unsafe { dot_taps::<T, Avx2>(d, sums) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `lay_lines`; the features are enabled here.
+    unsafe { lay_lines::<T, Avx2>(l, to) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn patches<T: Real>(p: &Patch<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `patch_rows`; the features are enabled here.
+    unsafe { patch_rows::<T, Avx2, 6>(p) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn correlate<T: Real>(c: &Correlate<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `correlate_taps`; the features are enabled here.
+    unsafe { correlate_taps::<T, Avx2, 2, 1>(c) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { deal_pairs::<T, Avx2>(from, even, odd) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { join_pairs::<T, Avx2>(even, odd, to) }
+}
+
 /// Runs `f` compiled with the features, which the caller has checked.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
@@ -385,5 +474,13 @@ where
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        blend: blend::<T>,
+        dots: dots::<T>,
+        lines: lines::<T>,
+        deal: deal::<T>,
+        join: join::<T>,
+        patches: patches::<T>,
+        correlate: correlate::<T>,
+        tap_rows: [2, 1],
     };
 }

@@ -187,10 +187,17 @@ pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
         let mut panel = turn.panel.wrapping_add(block * S::COUNT);
         let n = lanes.len();
         for run in turn.runs {
+            let squares = run.len - run.len.checked_rem(S::SQUARE).unwrap_or(run.len);
             let whole = run.len / S::TURN * S::TURN;
             // SAFETY: promised by the caller.
             unsafe {
-                for at in (0..whole).step_by(S::TURN) {
+                for at in (0..squares).step_by(S::SQUARE.max(1)) {
+                    S::turn_square(&rows, run.start + at, |i, v| {
+                        let to = panel.add((at + i) * turn.width);
+                        if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
+                    });
+                }
+                for at in (squares..whole).step_by(S::TURN) {
                     S::turn(&rows, run.start + at, |i, v| {
                         let to = panel.add((at + i) * turn.width);
                         if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
