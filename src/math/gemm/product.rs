@@ -198,6 +198,28 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         if self.m == 0 || self.n == 0 || self.k == 0 {
             return;
         }
+        // Most tiles would span small images, and be put together and taken apart for each block of k.
+        let small = c.columns < self.n && c.columns < 2 * self.kernels.columns();
+        if !small || self.k <= K_BYTES / size_of::<T>() || !self.beta.is_zero() {
+            return self.run_on(c);
+        }
+        scratch(self.m * self.n, |whole: &mut [T]| {
+            self.run_on(&Output::matrix(whole, self.m, self.n));
+            let whole = &*whole;
+            for_each_index(self.m, GRAIN.div_ceil(8 * self.n), |row| {
+                for (image, from) in whole[row * self.n..][..self.n].chunks(c.columns).enumerate() {
+                    // SAFETY: `Output` checked that its rows and images lie inside C; no other task has this row.
+                    let to = unsafe {
+                        std::slice::from_raw_parts_mut(c.data.add(row * c.row + image * c.image), from.len())
+                    };
+                    to.copy_from_slice(from);
+                }
+            });
+        });
+    }
+
+    /// Computes C where it lies.
+    fn run_on(&self, c: &Output<T>) {
         let blocks = self.blocks(c.columns);
         let pieces = blocks.columns.count();
         for top in (0..self.m).step_by(blocks.rows) {
