@@ -197,7 +197,8 @@ impl Direct {
                 for item in items * part / parts..items * (part + 1) / parts {
                     let (sample, first) = (item / bands, item % bands * each);
                     let lines = first..(first + each).min(self.lines);
-                    scratch(lines.len() * line * width + 64, |turned: &mut [T]| {
+                    // A part of the outputs starts within the first pixel, and is as long as the others.
+                    scratch((lines.len() * line + 1) * width, |turned: &mut [T]| {
                         turn(kernels, windows, dy, sample, &lines, width, turned);
                         self.with_band(windows, x, sample, &lines, |band, plane| {
                             correlate(
