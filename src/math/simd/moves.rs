@@ -179,6 +179,7 @@ pub(super) unsafe fn stream_all<T: Real, S: Lanes<T>>(from: &[T], to: &mut [T]) 
 #[inline(always)]
 pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
     for (block, lanes) in turn.lanes.chunks(S::COUNT).enumerate() {
+        let far = matches!(*lanes, [first, second, ..] if second.abs_diff(first) * size_of::<T>() >= 256);
         // Lanes past the last one repeat it; they are not stored.
         let mut rows = [turn.data.as_ptr(); 16];
         for (i, row) in rows.iter_mut().enumerate() {
@@ -187,7 +188,8 @@ pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
         let mut panel = turn.panel.wrapping_add(block * S::COUNT);
         let n = lanes.len();
         for run in turn.runs {
-            let squares = run.len - run.len.checked_rem(S::SQUARE).unwrap_or(run.len);
+            // Whole vectors of rows that overlap, the taps of windows, would mostly cross lines of the cache.
+            let squares = if far { run.len - run.len.checked_rem(S::SQUARE).unwrap_or(run.len) } else { 0 };
             let whole = run.len / S::TURN * S::TURN;
             // SAFETY: promised by the caller.
             unsafe {
