@@ -1,0 +1,112 @@
+// Device memory: a reserved range, with a byte of state beside each byte.
+#include "emulator.h"
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <sys/mman.h>
+
+namespace emulator {
+
+std::recursive_mutex lock;
+
+namespace {
+constexpr size_t RANGE = size_t(1) << 36;  // addresses, not memory
+constexpr size_t GAP = 512;                // between allocations, so that a step too far is seen
+constexpr size_t DEFAULT_TOTAL = size_t(4) << 30;
+enum State : uint8_t { Free = 0, Fresh = 1, Written = 2 };
+
+char *base = nullptr;
+uint8_t *state = nullptr;
+size_t next = GAP, used = 0;
+std::map<uint64_t, size_t> live;
+
+void reserve() {
+  if (base) return;
+  auto map = [](size_t bytes) {
+    void *at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) fail("no address space for the device's memory");
+    return at;
+  };
+  base = static_cast<char *>(map(RANGE));
+  state = static_cast<uint8_t *>(map(RANGE));
+}
+
+size_t total() {
+  const char *text = getenv("CUDA_EMULATOR_MEMORY");
+  return text ? strtoull(text, nullptr, 10) : DEFAULT_TOTAL;
+}
+} // namespace
+
+void fail(const std::string &what) {
+  std::string at = where();
+  fprintf(stderr, "CUDA emulator: %s%s%s\n", what.c_str(), at.empty() ? "" : "\n  in ", at.c_str());
+  fflush(stderr);
+  abort();
+}
+
+bool is_device(const void *at) {
+  return base && at >= base && at < base + RANGE;
+}
+
+uint64_t allocate(size_t bytes) {
+  reserve();
+  size_t room = (bytes + GAP - 1) / GAP * GAP;
+  if (used + bytes > total() || next + room + GAP > RANGE) return 0;
+  uint64_t at = reinterpret_cast<uint64_t>(base + next);
+  memset(state + next, Fresh, bytes);
+  next += room + GAP;
+  used += bytes;
+  live[at] = bytes;
+  return at;
+}
+
+bool release(uint64_t at) {
+  auto found = live.find(at);
+  if (found == live.end()) return false;
+  size_t offset = reinterpret_cast<char *>(at) - base;
+  memset(state + offset, Free, found->second);
+  size_t page = 4096, from = (offset + page - 1) / page * page, to = (offset + found->second) / page * page;
+  if (to > from) madvise(base + from, to - from, MADV_DONTNEED);
+  used -= found->second;
+  live.erase(found);
+  return true;
+}
+
+void free_and_total(size_t *free_bytes, size_t *all) {
+  *all = total();
+  *free_bytes = *all > used ? *all - used : 0;
+}
+
+// Where an address lies, for people.
+static std::string describe(const void *at) {
+  uint64_t address = reinterpret_cast<uint64_t>(at);
+  auto after = live.upper_bound(address);
+  char text[160];
+  if (after == live.begin()) {
+    snprintf(text, sizeof text, "address %#lx, before all allocations", static_cast<unsigned long>(address));
+    return text;
+  }
+  --after;
+  snprintf(text, sizeof text, "byte %ld of an allocation of %zu bytes", static_cast<long>(address - after->first), after->second);
+  return text;
+}
+
+void check_device(const void *at, size_t bytes, Access access, const char *who) {
+  size_t offset = static_cast<const char *>(at) - base;
+  uint8_t *s = state + offset;
+  for (size_t i = 0; i < bytes; ++i) {
+    if (s[i] == Free) {
+      fail(std::string("out of bounds: ") + who + (access == Access::Read ? " reads " : " writes ") + std::to_string(bytes) +
+           " bytes of device memory at " + describe(at));
+    }
+    if (access == Access::Write) {
+      s[i] = Written;
+    } else if (s[i] == Fresh) {
+      fail(std::string("never written: ") + who + " reads " + std::to_string(bytes) + " bytes of device memory at " +
+           describe(static_cast<const char *>(at) + i));
+    }
+  }
+}
+
+} // namespace emulator
