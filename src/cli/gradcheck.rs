@@ -14,6 +14,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         step: matches.positive("step", default.step)?,
         threshold: matches.positive("threshold", default.threshold)?,
         seed: matches.number("seed", default.seed)?,
+        device: matches.gpu()?,
         ..default
     };
     let layer = matches.text("layer")?;

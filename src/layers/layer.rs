@@ -2,8 +2,8 @@
 
 use super::{Backward, Forward, Setup, Step};
 use crate::blob::Shape;
-use crate::device::Context;
-use crate::error::Result;
+use crate::device::{Context, Gpu};
+use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use std::ops::RangeInclusive;
 
@@ -135,9 +135,19 @@ pub trait Layer<T: Real>: Send {
         0
     }
 
-    /// Whether it has code for a device; one that has none runs on the host.
+    /// Whether it has code for a device, as it is set up; one that has none runs on the host.
     fn on_device(&self) -> bool {
         false
+    }
+
+    /// [`Layer::forward`] on a device: what it reads has been brought there, and what it writes has memory there.
+    fn forward_device(&mut self, _: &Gpu, _: &Context<T>, _: Forward<T>) -> Result<()> {
+        Err(no_device_code())
+    }
+
+    /// [`Layer::backward`] on a device.
+    fn backward_device(&mut self, _: &Gpu, _: &Context<T>, _: Backward<T>) -> Result<()> {
+        Err(no_device_code())
     }
 
     /// Records handed out so far, for a layer that reads data: what a snapshot must keep.
@@ -154,4 +164,8 @@ pub trait Layer<T: Real>: Send {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+fn no_device_code() -> Error {
+    Error::new(Kind::Unsupported, "the layer has no code for a GPU").suggest("run it on the host")
 }

@@ -24,7 +24,7 @@ int nvrtcGetProgramLogSize(void *, size_t *);
 int nvrtcGetProgramLog(void *, char *);
 }
 
-// x has 64 values, y 64 never written, z is y's second half that nobody may need; n = 64; 2 blocks of 32 threads.
+// x has 64 values, y has room for 64 and none written; n = 64; 2 blocks of 32 threads.
 static const char *SOURCE = R"cuda(
 extern "C" __global__ void none(const float *x, float *y, int n) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -49,7 +49,8 @@ extern "C" __global__ void host_pointer(const float *x, float *y, int n) {
 extern "C" __global__ void race(const float *x, float *y, int n) {
   __shared__ float s[32];
   s[threadIdx.x] = x[threadIdx.x];
-  y[threadIdx.x] = s[31 - threadIdx.x];
+  __syncthreads();
+  s[threadIdx.x] += s[31 - threadIdx.x];
 }
 extern "C" __global__ void race_of_writes(const float *x, float *y, int n) {
   __shared__ float s[1];

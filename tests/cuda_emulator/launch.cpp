@@ -28,6 +28,7 @@ struct Kernel {
 
 struct Module {
   void *handle;
+  std::string name;                    // of the source
   std::vector<Segment> segments;
   std::map<std::string, std::unique_ptr<Kernel>> kernels;
 };
@@ -247,7 +248,8 @@ void check(const void *at, size_t bytes, Access access, bool atomic) {
 std::string where() {
   if (!current || !kernel) return "";
   char text[200];
-  snprintf(text, sizeof text, "kernel %s, block (%u, %u, %u), thread (%u, %u, %u)", kernel->name.c_str(), block_idx[0],
+  snprintf(text, sizeof text, "kernel %s of %s, block (%u, %u, %u), thread (%u, %u, %u)", kernel->name.c_str(),
+           kernel->module->name.c_str(), block_idx[0],
            block_idx[1], block_idx[2], current->x, current->y, current->z);
   return text;
 }
@@ -259,13 +261,15 @@ Module *load_module(const char *image, std::string *error) {
     return nullptr;
   }
   std::string path(image + sizeof magic - 1);
+  std::string name = path.substr(path.find('\n') + 1);
+  name = name.substr(0, name.find('\n'));
   path = path.substr(0, path.find('\n'));
   void *handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) {
     *error = dlerror();
     return nullptr;
   }
-  auto module = new Module{handle, {}, {}};
+  auto module = new Module{handle, name, {}, {}};
   link_map *map = nullptr;
   dlinfo(handle, RTLD_DI_LINKMAP, &map);
   struct Find {

@@ -109,7 +109,7 @@ int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
     if (failed) return Compilation;
     rename((mine + ".so").c_str(), object.c_str());
   }
-  program->ptx = "// emulated PTX: " + object + "\n";
+  program->ptx = "// emulated PTX: " + object + "\n" + program->name + "\n";
   return Success;
 }
 int nvrtcGetPTXSize(void *handle, size_t *size) {

@@ -1,7 +1,7 @@
 //! The adapter that makes a layer of two functions: f and its derivative.
 
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Arg, Context, Gpu, Grid, Source, View};
 use crate::error::Result;
 use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing, Step};
 use crate::math::{Real, parallel};
@@ -19,10 +19,28 @@ pub trait Function<T: Real>: Send + Sync {
     fn step(&self) -> Option<Step> {
         None
     }
+    /// The same two functions for a GPU; without them the layer runs on the host.
+    fn cuda(&self) -> Option<Formula<T>> {
+        None
+    }
     /// y = f(x).
     fn f(&self, x: T) -> T;
     /// dy/dx, from whichever of x and y it declared to read.
     fn df(&self, x: T, y: T) -> T;
+}
+
+/// A function as a kernel computes it.
+pub struct Formula<T> {
+    /// A `.cu` with the device functions `f(x, a, b, c, d)` and `df(x, y, a, b, c, d)`, where a to d are the numbers below;
+    /// [`Formula::TEMPLATE`] comes behind it.
+    pub source: &'static Source,
+    /// The layer's own numbers.
+    pub numbers: [T; 4],
+}
+
+impl<T> Formula<T> {
+    /// The kernels of all element-wise layers: the second part of each one's source.
+    pub const TEMPLATE: &'static str = include_str!("elementwise.cu");
 }
 
 /// A layer that applies a [`Function`] to every element. In place if the prototxt says so.
@@ -66,6 +84,36 @@ impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
             },
         );
         Ok(())
+    }
+
+    fn on_device(&self) -> bool {
+        self.0.cuda().is_some()
+    }
+
+    fn forward_device(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
+        let Some(Formula { source, numbers }) = self.0.cuda() else { return Ok(()) };
+        let (x, y) = io.on_device()?;
+        let [a, b, c, d] = numbers.map(|v| Arg::from(v.as_f64()));
+        gpu.launch::<T>(
+            source,
+            "forward",
+            Grid::Elements(y.len),
+            &[y.len.into(), x.into(), y.into(), a, b, c, d],
+        )
+    }
+
+    fn backward_device(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
+        let (Some(Formula { source, numbers }), true) = (self.0.cuda(), io.propagate[0]) else {
+            return Ok(());
+        };
+        let reads = self.0.reads();
+        let x = if reads.bottom { io.bottom.device(0)? } else { View::NONE };
+        let y = if reads.top { io.top.device(0)? } else { x };
+        let x = if reads.bottom { x } else { y };
+        let (dy, dx) = io.diffs_on_device()?;
+        let [a, b, c, d] = numbers.map(|v| Arg::from(v.as_f64()));
+        let args = [dx.len.into(), x.into(), y.into(), dy.into(), dx.into(), a, b, c, d];
+        gpu.launch::<T>(source, "backward", Grid::Elements(dx.len), &args)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,8 +1,11 @@
 //! Cross-entropy of a softmax.
 
+#[path = "softmax_with_loss_cuda.rs"]
+mod cuda;
+
 use super::{batch, label::Labels};
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Gpu, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Forward, Layer, Reads, Setup};
 use crate::math::softmax::Softmax;
@@ -44,7 +47,12 @@ pub struct SoftmaxWithLoss<T> {
     /// The probabilities and the normalizer of the last forward pass.
     prob: Vec<T>,
     normalizer: f64,
+    /// The same on a device.
+    device: Kept<T>,
 }
+
+/// Probabilities, normalizer and labels on a device.
+type Kept<T> = [Option<Memory<T>>; 3];
 
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
@@ -70,6 +78,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         along: Softmax::default(),
         prob: Vec::new(),
         normalizer: 1.0,
+        device: [None, None, None],
     }))
 }
 
@@ -148,6 +157,18 @@ impl<T: Real> Layer<T> for SoftmaxWithLoss<T> {
             vector::copy(&self.prob, io.top.get(1));
         }
         Ok(())
+    }
+
+    fn on_device(&self) -> bool {
+        true
+    }
+
+    fn forward_device(&mut self, gpu: &Gpu, _: &Context<T>, io: Forward<T>) -> Result<()> {
+        self.forward_cuda(gpu, io)
+    }
+
+    fn backward_device(&mut self, gpu: &Gpu, _: &Context<T>, io: Backward<T>) -> Result<()> {
+        self.backward_cuda(gpu, io)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
