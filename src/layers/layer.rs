@@ -3,7 +3,7 @@
 use super::{Backward, Forward, Setup, Step};
 use crate::blob::Shape;
 use crate::device::{Context, Gpu};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::math::Real;
 use std::ops::RangeInclusive;
 
@@ -135,19 +135,9 @@ pub trait Layer<T: Real>: Send {
         0
     }
 
-    /// Whether it has code for a device, as it is set up; one that has none runs on the host.
-    fn on_device(&self) -> bool {
-        false
-    }
-
-    /// [`Layer::forward`] on a device: what it reads has been brought there, and what it writes has memory there.
-    fn forward_device(&mut self, _: &Gpu, _: &Context<T>, _: Forward<T>) -> Result<()> {
-        Err(no_device_code())
-    }
-
-    /// [`Layer::backward`] on a device.
-    fn backward_device(&mut self, _: &Gpu, _: &Context<T>, _: Backward<T>) -> Result<()> {
-        Err(no_device_code())
+    /// Its code for a GPU, as it is set up; a layer that has none runs on the host.
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        None
     }
 
     /// Records handed out so far, for a layer that reads data: what a snapshot must keep.
@@ -166,6 +156,14 @@ pub trait Layer<T: Real>: Send {
     }
 }
 
-fn no_device_code() -> Error {
-    Error::new(Kind::Unsupported, "the layer has no code for a GPU").suggest("run it on the host")
+/// What a layer does on a GPU, in `<layer>_cuda.rs` beside it, with the kernels in `<layer>.cu`.
+///
+/// What a pass reads has been brought to the device, and what it writes has memory there; the views are those of
+/// [`Inputs::device`](super::Inputs::device) and its like. Nothing is fused on a device: `tail` is empty.
+pub trait DeviceCode<T: Real> {
+    /// [`Layer::forward`] on the device.
+    fn forward(&mut self, gpu: &Gpu, cx: &Context<T>, io: Forward<T>) -> Result<()>;
+
+    /// [`Layer::backward`] on the device.
+    fn backward(&mut self, gpu: &Gpu, cx: &Context<T>, io: Backward<T>) -> Result<()>;
 }

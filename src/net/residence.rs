@@ -81,7 +81,7 @@ impl<T: Real> Net<T> {
     /// runs on one.
     pub(super) fn bring_forward(&mut self, i: usize, weights: &mut Weights<T>) -> Result<Option<Gpu>> {
         let Net { nodes, blobs, store, cx, .. } = self;
-        let node = &nodes[i];
+        let node = &mut nodes[i];
         if cx.device.is_none() {
             return Ok(None); // all values are on the host
         }
@@ -105,7 +105,7 @@ impl<T: Real> Net<T> {
     /// The same for its backward pass.
     pub(super) fn bring_backward(&mut self, i: usize, weights: &mut Weights<T>) -> Result<Option<Gpu>> {
         let Net { nodes, blobs, store, cx, .. } = self;
-        let node = &nodes[i];
+        let node = &mut nodes[i];
         if cx.device.is_none() {
             return Ok(None);
         }
@@ -136,8 +136,8 @@ impl<T: Real> Net<T> {
 }
 
 /// The device that a layer runs on; none where it has no code for one.
-fn place<T: Real>(node: &Node<T>, cx: &Context<T>) -> Option<Gpu> {
-    cx.device.clone().filter(|_| node.layer.on_device())
+fn place<T: Real>(node: &mut Node<T>, cx: &Context<T>) -> Option<Gpu> {
+    cx.device.clone().filter(|_| node.layer.device_code().is_some())
 }
 
 fn bring<T: Real>(buffer: &mut Buffer<T>, place: Option<&Gpu>, cx: &mut Context<T>) -> Result<()> {

@@ -64,8 +64,8 @@ impl<T: Real> Net<T> {
                 need_backward: node.need_backward,
                 tail: &node.tail[..tail],
             };
-            let done = match &device {
-                Some(gpu) => node.layer.forward_device(gpu, cx, io),
+            let done = match device.as_ref().and_then(|gpu| Some((gpu, node.layer.device_code()?))) {
+                Some((gpu, code)) => code.forward(gpu, cx, io),
                 None => node.layer.forward(cx, io),
             };
             for (&t, buffer) in node.top.iter().zip(node.lent.drain(..)) {
@@ -134,8 +134,8 @@ impl<T: Real> Net<T> {
                 params: Params::new(weights, &node.all_params[..params], &node.all_learned[..params]),
                 tail: &node.tail[..tail],
             };
-            let done = match &device {
-                Some(gpu) => node.layer.backward_device(gpu, cx, io),
+            let done = match device.as_ref().and_then(|gpu| Some((gpu, node.layer.device_code()?))) {
+                Some((gpu, code)) => code.backward(gpu, cx, io),
                 None => node.layer.backward(cx, io),
             };
             for ((&b, buffer), &wanted) in node.bottom.iter().zip(node.lent.drain(..)).zip(&node.propagate) {

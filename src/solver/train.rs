@@ -184,7 +184,7 @@ impl<T: Real> Solver<T> {
 
     /// Updates all parameters of the training net from their accumulated gradients.
     fn update(&mut self, rate: f64, scale: f64) -> Result<()> {
-        let mut count = Transfers::default();
+        let (mut count, device) = (Transfers::default(), self.model.net.device().cloned());
         let params = self.model.weights.iter_mut();
         for (param, history) in params.zip(&mut self.model.history) {
             // What is not learned has no history, unless a snapshot brought one that still fades.
@@ -199,6 +199,14 @@ impl<T: Real> Solver<T> {
                 l1,
                 l2,
             };
+            if let Some(gpu) = &device {
+                for buffer in [&mut param.data, &mut param.diff].into_iter().chain(history.iter_mut()) {
+                    buffer.to_device(gpu, &mut count)?;
+                }
+                let (data, diff) = (param.data.on_device_mut()?, param.diff.on_device_mut()?);
+                self.rule.update_on(gpu, &step, data, diff, history)?;
+                continue;
+            }
             param.data.to_host(&mut count)?;
             param.diff.to_host(&mut count)?;
             self.rule.update(&step, param.data.host_mut(), param.diff.host_mut(), history);

@@ -89,7 +89,7 @@ int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
   for (auto &k : kernels(program->source)) {
     text += "extern \"C\" void emulator_run_" + k + "(void **params) { emulator_call(" + k + ", params); }\n";
   }
-  const std::string flags = " -std=c++17 -O1 -g0 -fPIC -fno-tree-loop-distribute-patterns -fno-strict-aliasing -ffp-contract=off"
+  const std::string flags = " -std=c++17 -O1 -g0 -fPIC -fno-tree-loop-distribute-patterns -fno-strict-aliasing -fno-gnu-unique -ffp-contract=off"
                             " -fsanitize=thread -Wall -Werror -Wno-unknown-pragmas -Wno-unused-function -Wno-tsan -I" EMULATOR_SOURCE;
   size_t hash = std::hash<std::string>()(text + defines + flags + compiler() + read(EMULATOR_SOURCE "/device.h"));
   char stem[64];

@@ -2,6 +2,9 @@
 
 constexpr int BLOCK = 256;
 
+// The smallest normal number.
+constexpr Real SMALLEST = sizeof(Real) == 4 ? Real(1.17549435e-38) : Real(2.2250738585072014e-308);
+
 // i runs over 0 .. n - 1, shared among all threads of the grid.
 #define FOR_EACH(i, n) \
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < (unsigned)(n); i += gridDim.x * blockDim.x)

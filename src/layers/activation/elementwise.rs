@@ -1,9 +1,12 @@
 //! The adapter that makes a layer of two functions: f and its derivative.
 
+#[path = "elementwise_cuda.rs"]
+mod cuda;
+
 use crate::blob::Shape;
-use crate::device::{Arg, Context, Gpu, Grid, Source, View};
+use crate::device::{Context, Source};
 use crate::error::Result;
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing, Step};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing, Step};
 use crate::math::{Real, parallel};
 
 /// An element-wise function and its derivative.
@@ -86,34 +89,8 @@ impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
         Ok(())
     }
 
-    fn on_device(&self) -> bool {
-        self.0.cuda().is_some()
-    }
-
-    fn forward_device(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let Some(Formula { source, numbers }) = self.0.cuda() else { return Ok(()) };
-        let (x, y) = io.on_device()?;
-        let [a, b, c, d] = numbers.map(|v| Arg::from(v.as_f64()));
-        gpu.launch::<T>(
-            source,
-            "forward",
-            Grid::Elements(y.len),
-            &[y.len.into(), x.into(), y.into(), a, b, c, d],
-        )
-    }
-
-    fn backward_device(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
-        let (Some(Formula { source, numbers }), true) = (self.0.cuda(), io.propagate[0]) else {
-            return Ok(());
-        };
-        let reads = self.0.reads();
-        let x = if reads.bottom { io.bottom.device(0)? } else { View::NONE };
-        let y = if reads.top { io.top.device(0)? } else { x };
-        let x = if reads.bottom { x } else { y };
-        let (dy, dx) = io.diffs_on_device()?;
-        let [a, b, c, d] = numbers.map(|v| Arg::from(v.as_f64()));
-        let args = [dx.len.into(), x.into(), y.into(), dy.into(), dx.into(), a, b, c, d];
-        gpu.launch::<T>(source, "backward", Grid::Elements(dx.len), &args)
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        if self.0.cuda().is_some() { Some(self) } else { None }
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -37,7 +37,7 @@ enum Kind {
     General,
 }
 
-static KERNELS: Source =
+pub(crate) static KERNELS: Source =
     Source { name: "power.cu", parts: &[include_str!("power.cu"), Formula::<f32>::TEMPLATE] };
 
 /// Makes the layer.

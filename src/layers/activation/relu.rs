@@ -22,7 +22,7 @@ pub struct Relu<T> {
     slope: T,
 }
 
-static KERNELS: Source =
+pub(crate) static KERNELS: Source =
     Source { name: "relu.cu", parts: &[include_str!("relu.cu"), Formula::<f32>::TEMPLATE] };
 
 /// Makes the layer.

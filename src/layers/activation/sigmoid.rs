@@ -18,7 +18,7 @@ use crate::proto::caffe::LayerParameter;
 /// Source: Caffe's Sigmoid.
 pub struct Sigmoid;
 
-static KERNELS: Source =
+pub(crate) static KERNELS: Source =
     Source { name: "sigmoid.cu", parts: &[include_str!("sigmoid.cu"), Formula::<f32>::TEMPLATE] };
 
 /// Makes the layer.

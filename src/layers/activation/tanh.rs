@@ -18,7 +18,7 @@ use crate::proto::caffe::LayerParameter;
 /// Source: Caffe's TanH.
 pub struct TanH;
 
-static KERNELS: Source =
+pub(crate) static KERNELS: Source =
     Source { name: "tanh.cu", parts: &[include_str!("tanh.cu"), Formula::<f32>::TEMPLATE] };
 
 /// Makes the layer.

@@ -1,9 +1,12 @@
 //! Fully connected layer.
 
+#[path = "inner_product_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::Shape;
-use crate::device::{Context, Gpu, Grid, Source};
+use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, Transpose, gemm, parallel};
 use crate::proto::caffe::{InnerProductParameter, LayerParameter};
 
@@ -25,8 +28,6 @@ pub struct InnerProduct {
     /// M, N and K.
     sizes: [usize; 3],
 }
-
-static KERNELS: Source = Source { name: "inner_product.cu", parts: &[include_str!("inner_product.cu")] };
 
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
@@ -88,40 +89,8 @@ impl<T: Real> Layer<T> for InnerProduct {
         Ok(())
     }
 
-    fn on_device(&self) -> bool {
-        true
-    }
-
-    fn forward_device(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let [m, n, k] = self.sizes;
-        let (x, w, y) = (io.bottom.device(0)?, io.params.device(0)?, io.top.device(0)?);
-        gpu.gemm([false, !self.param.transpose()], [m, n, k], T::one(), x, w, T::zero(), y)?;
-        if !self.param.bias_term() {
-            return Ok(());
-        }
-        let args = [(m * n).into(), n.into(), io.params.device(1)?.into(), y.into()];
-        gpu.launch::<T>(&KERNELS, "add_bias", Grid::Elements(m * n), &args)
-    }
-
-    fn backward_device(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
-        let ([m, n, k], one) = (self.sizes, T::one());
-        let (x, dy, transpose) = (io.bottom.device(0)?, io.top_diff.device(0)?, self.param.transpose());
-        if io.params.learned(0) {
-            let dw = io.params.device_diff(0)?;
-            match transpose {
-                true => gpu.gemm([true, false], [k, n, m], one, x, dy, one, dw)?,
-                false => gpu.gemm([true, false], [n, k, m], one, dy, x, one, dw)?,
-            }
-        }
-        if self.param.bias_term() && io.params.learned(1) {
-            let args = [m.into(), n.into(), dy.into(), io.params.device_diff(1)?.into()];
-            gpu.launch::<T>(&KERNELS, "bias_gradient", Grid::Elements(n), &args)?;
-        }
-        if io.propagate[0] {
-            let (w, dx) = (io.params.device(0)?, io.bottom_diff.device(0)?);
-            gpu.gemm([false, transpose], [m, k, n], one, dy, w, T::zero(), dx)?;
-        }
-        Ok(())
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,9 +1,12 @@
 //! Softmax.
 
+#[path = "softmax_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::Shape;
-use crate::device::{Arg, Context, Gpu, Grid, Source, View};
+use crate::device::Context;
 use crate::error::Result;
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
 use crate::math::{Real, softmax};
 use crate::proto::caffe::LayerParameter;
 
@@ -20,41 +23,6 @@ use crate::proto::caffe::LayerParameter;
 pub struct Softmax {
     axis: i32,
     along: softmax::Softmax,
-}
-
-/// The kernels along one axis, which `SoftmaxWithLoss` uses too.
-pub(crate) const TEXT: &str = include_str!("softmax.cu");
-static KERNELS: Source = Source { name: "softmax.cu", parts: &[TEXT] };
-
-/// Launches y = softmax x, of so many vectors along an axis, from the softmax text in `source`.
-pub(crate) fn launch_forward<T: Real>(
-    gpu: &Gpu,
-    source: &'static Source,
-    softmax::Softmax { classes, inner }: softmax::Softmax,
-    x: View<T>,
-    y: View<T>,
-) -> Result<()> {
-    let vectors = y.len / classes.max(1);
-    let args = [vectors.into(), classes.into(), inner.into(), x.into(), y.into()];
-    // Long vectors that lie in one piece have a block of threads each, others one thread.
-    match inner == 1 && classes >= 64 {
-        true => gpu.launch::<T>(source, "softmax_rows", Grid::Rows(vectors), &args),
-        false => gpu.launch::<T>(source, "softmax_columns", Grid::Elements(vectors), &args),
-    }
-}
-
-/// Launches dx = y · (dy − Σ dy·y), added to dx where `add` says so.
-pub(crate) fn launch_backward<T: Real>(
-    gpu: &Gpu,
-    source: &'static Source,
-    softmax::Softmax { classes, inner }: softmax::Softmax,
-    [y, dy, dx]: [View<T>; 3],
-    add: bool,
-) -> Result<()> {
-    let vectors = y.len / classes.max(1);
-    let counts = [vectors, classes, inner].map(Arg::from);
-    let args = [counts[0], counts[1], counts[2], y.into(), dy.into(), dx.into(), add.into()];
-    gpu.launch::<T>(source, "softmax_backward", Grid::Elements(vectors), &args)
 }
 
 /// Makes the layer.
@@ -84,21 +52,8 @@ impl<T: Real> Layer<T> for Softmax {
         Ok(())
     }
 
-    fn on_device(&self) -> bool {
-        true
-    }
-
-    fn forward_device(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let (x, y) = io.on_device()?;
-        launch_forward(gpu, &KERNELS, self.along, x, y)
-    }
-
-    fn backward_device(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
-        if !io.propagate[0] {
-            return Ok(());
-        }
-        let (dy, dx) = io.diffs_on_device()?;
-        launch_backward(gpu, &KERNELS, self.along, [io.top.device(0)?, dy, dx], false)
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,13 +1,13 @@
 //! Cross-entropy of a softmax.
 
 #[path = "softmax_with_loss_cuda.rs"]
-mod cuda;
+pub(crate) mod cuda;
 
 use super::{batch, label::Labels};
 use crate::blob::Shape;
-use crate::device::{Context, Gpu, Memory};
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::softmax::Softmax;
 use crate::math::{Real, parallel, vector};
 use crate::proto::caffe::LayerParameter;
@@ -159,16 +159,8 @@ impl<T: Real> Layer<T> for SoftmaxWithLoss<T> {
         Ok(())
     }
 
-    fn on_device(&self) -> bool {
-        true
-    }
-
-    fn forward_device(&mut self, gpu: &Gpu, _: &Context<T>, io: Forward<T>) -> Result<()> {
-        self.forward_cuda(gpu, io)
-    }
-
-    fn backward_device(&mut self, gpu: &Gpu, _: &Context<T>, io: Backward<T>) -> Result<()> {
-        self.backward_cuda(gpu, io)
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

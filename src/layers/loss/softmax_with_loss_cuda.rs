@@ -1,18 +1,18 @@
 //! SoftmaxWithLoss on a GPU.
 
 use super::{NormalizationMode, SoftmaxWithLoss};
-use crate::device::{Arg, Gpu, Grid, Memory, Source};
+use crate::device::{Arg, Context, Gpu, Grid, Memory, Source};
 use crate::error::Result;
-use crate::layers::common::softmax::{TEXT, launch_backward, launch_forward};
-use crate::layers::{Backward, Forward};
+use crate::layers::common::softmax::cuda::{TEXT, launch_backward, launch_forward};
+use crate::layers::{Backward, DeviceCode, Forward};
 use crate::math::Real;
 
-static KERNELS: Source =
+pub(crate) static KERNELS: Source =
     Source { name: "softmax_with_loss.cu", parts: &[TEXT, include_str!("softmax_with_loss.cu")] };
 
-impl<T: Real> SoftmaxWithLoss<T> {
+impl<T: Real> DeviceCode<T> for SoftmaxWithLoss<T> {
     /// Labels that the host has are checked there, at no transfer; of those that only the device has, a wrong one makes the loss NaN.
-    pub(super) fn forward_cuda(&mut self, gpu: &Gpu, mut io: Forward<T>) -> Result<()> {
+    fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let on_host = io.bottom.get(1);
         if !on_host.is_empty() {
             self.labels.read(on_host, io.bottom.shape(1))?;
@@ -49,7 +49,7 @@ impl<T: Real> SoftmaxWithLoss<T> {
         if io.top.len() > 1 { gpu.copy(prob, io.top.device(1)?) } else { Ok(()) }
     }
 
-    pub(super) fn backward_cuda(&mut self, gpu: &Gpu, mut io: Backward<T>) -> Result<()> {
+    fn backward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
         let ([Some(prob), Some(normalizer), Some(labels)], true) = (&self.device, io.propagate[0]) else {
             return Ok(());
         };

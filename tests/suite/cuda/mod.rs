@@ -4,3 +4,6 @@
 pub mod emulator;
 mod faults;
 mod layers;
+mod nvrtc;
+mod table;
+mod training;

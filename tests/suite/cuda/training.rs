@@ -1,0 +1,89 @@
+//! Training on a device: the same losses and weights as on the host, no transfers but the batch and the losses.
+
+use super::emulator;
+use cortado::device::Gpu;
+use cortado::proto::caffe::SolverParameter;
+use cortado::proto::{read_net, read_solver};
+use cortado::solver::{Event, Solver};
+
+/// LeNet on MNIST with batches of 8.
+fn lenet() -> SolverParameter {
+    let mut net = read_net("nets/mnist/lenet_train_test.prototxt").unwrap().message;
+    for data in net.layer.iter_mut().filter_map(|l| l.data_param.as_mut()) {
+        data.batch_size = Some(8);
+    }
+    SolverParameter {
+        net: None,
+        train_net_param: Some(net),
+        test_interval: Some(0),
+        test_iter: vec![],
+        display: Some(0),
+        snapshot: Some(0),
+        snapshot_after_train: Some(false),
+        random_seed: Some(3),
+        ..read_solver("nets/mnist/lenet_solver.prototxt").unwrap().message
+    }
+}
+
+/// Losses and final weights.
+fn train(param: &SolverParameter, device: Option<&Gpu>, iterations: usize) -> (Vec<f64>, Vec<f32>) {
+    let mut losses = Vec::new();
+    let mut watch = |event: &Event<'_>| {
+        if let Event::Iterated { loss, .. } = event {
+            losses.push(*loss);
+        }
+    };
+    let mut solver = Solver::<f32>::new(param, None, &mut watch).unwrap();
+    solver.set_device(device).unwrap();
+    solver.step(iterations, &mut watch).unwrap();
+    let weights = solver.weights().iter().flat_map(|p| p.data.host().to_vec()).collect();
+    (losses, weights)
+}
+
+#[test]
+fn lenet_trains_as_on_the_host() {
+    let Some(gpu) = emulator::gpu() else { return };
+    let (host, device) = (train(&lenet(), None, 5), train(&lenet(), Some(&gpu), 5));
+    for (i, (a, b)) in host.0.iter().zip(&device.0).enumerate() {
+        assert!((a - b).abs() < 1e-4 * a.max(1.0), "iteration {i}: loss {a} on the host, {b} on the device");
+    }
+    assert_eq!((host.1.len(), host.0.len()), (device.1.len(), 5));
+    let worst = host.1.iter().zip(&device.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-4, "weights differ by {worst}");
+    assert!(host.1.iter().any(|w| *w != 0.0));
+}
+
+#[test]
+fn a_steady_iteration_transfers_the_batch_and_the_loss_alone() {
+    let Some(gpu) = emulator::gpu() else { return };
+    let mut watch = |_: &Event<'_>| {};
+    let mut solver = Solver::<f32>::new(&lenet(), None, &mut watch).unwrap();
+    solver.set_device(Some(&gpu)).unwrap();
+    // `step` brings the weights home when it is done, so that whoever called it can read them: count one long call.
+    let count = |solver: &mut Solver<f32>, iterations| {
+        let before = solver.net().transfers();
+        solver.step(iterations, &mut |_: &Event<'_>| {}).unwrap();
+        let after = solver.net().transfers();
+        [after.to_device - before.to_device, after.to_host - before.to_host]
+    };
+    count(&mut solver, 1);
+    let (one, four) = (count(&mut solver, 1), count(&mut solver, 4));
+    assert_eq!([four[0] - one[0], four[1] - one[1]], [3 * 2, 3], "data and label in, loss out: {one:?}, {four:?}");
+}
+
+#[test]
+fn several_precisions_share_a_device() {
+    let Some(gpu) = emulator::gpu() else { return };
+    let mut solver = Solver::<f64>::new(&lenet(), None, &mut |_: &Event<'_>| {}).unwrap();
+    solver.set_device(Some(&gpu)).unwrap();
+    let mut losses = Vec::new();
+    solver
+        .step(2, &mut |event: &Event<'_>| {
+            if let Event::Iterated { loss, .. } = event {
+                losses.push(*loss);
+            }
+        })
+        .unwrap();
+    let single = train(&lenet(), Some(&gpu), 2).0;
+    assert!(losses.iter().zip(&single).all(|(a, b)| (a - b).abs() < 1e-3), "{losses:?} {single:?}");
+}
