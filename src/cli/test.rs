@@ -14,6 +14,7 @@ use std::process::ExitCode;
 pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     matches.pool()?.install(|| {
         let mut log = Log::new();
+        let gpu = matches.gpu()?;
         let iterations: usize = matches.number("iterations", 50)?;
         if iterations == 0 {
             return Err(Error::new(Kind::Usage, "no iterations to run").expected("--iterations 1 or more"));
@@ -22,7 +23,6 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         file.upgrades.iter().for_each(|note| log.info(From::Caffe, note));
         let mut weights = Weights::new();
         let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
-        let gpu = matches.gpu()?;
         net.set_device(gpu, &mut weights)?;
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;

@@ -17,6 +17,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let threads = pool.threads();
     pool.install(|| {
         let log = Log::new();
+        let gpu = matches.gpu()?;
         let info = |text: &str| log.info(From::Caffe, text);
         let iterations: usize = matches.number("iterations", 50)?;
         if iterations == 0 {
@@ -34,7 +35,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         tool::prepare(&mut net, &mut weights);
-        net.set_device(matches.gpu()?, &mut weights)?;
+        net.set_device(gpu, &mut weights)?;
         info(&where_it_runs(net.device(), threads));
         // Measured before and after: other programs leave now more and now less of the processor.
         let with_ceiling = with_ceiling && net.device().is_none();

@@ -18,11 +18,11 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let threads = pool.threads();
     pool.install(|| {
         let log = Log::new();
+        let gpu = matches.gpu()?;
         let parsed = read_solver(matches.path("solver")?)?;
         parsed.upgrades.iter().for_each(|note| log.info(From::Solver, note));
         let mut param = parsed.message;
         adjust(&mut param, matches)?;
-        let gpu = matches.gpu()?;
         let mut watcher = Watcher { log, signals: Signals::new(matches)?, done: 0, total: 0 };
         let mut solver = Solver::<f32>::keeping(&param, Some(&parsed.source), &mut watcher, &Keep::Outputs)?;
         if gpu.is_some() {

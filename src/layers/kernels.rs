@@ -16,6 +16,7 @@ pub fn kernels() -> Vec<&'static Source> {
         &common::softmax::cuda::KERNELS,
         &loss::contrastive_loss::cuda::KERNELS,
         &loss::euclidean_loss::cuda::KERNELS,
+        &loss::rank_hard_loss::cuda::KERNELS,
         &loss::softmax_with_loss::cuda::KERNELS,
         &metric::accuracy::cuda::KERNELS,
         &normalization::batch_norm::cuda::KERNELS,

@@ -18,8 +18,8 @@ mod layer;
 mod setup;
 mod step;
 
-pub use kernels::kernels;
 pub use io::{Backward, Forward, Inputs, Outputs, Params};
+pub use kernels::kernels;
 pub use layer::{DeviceCode, Layer, Reads, Sharing};
 pub use normalization::Channels;
 pub use setup::Setup;

@@ -126,7 +126,8 @@ impl<T: Real> Net<T> {
         }
         let Some(gpu) = gpu else { return Ok(None) };
         for (&b, _) in node.bottom.iter().zip(&node.propagate).filter(|(_, wanted)| **wanted) {
-            let in_place = node.top.iter().any(|&t| blobs[t].diff == blobs[b].diff);
+            let in_place =
+                node.top.iter().zip(&node.live).any(|(&t, &live)| live && blobs[t].diff == blobs[b].diff);
             if !in_place {
                 store.get_mut(blobs[b].diff).overwrite_on_device(&gpu)?;
             }

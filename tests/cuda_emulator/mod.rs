@@ -1,7 +1,6 @@
-//! Builds the stand-in for CUDA and puts it where the product looks for the real one. See README.md beside this file.
+//! Builds the stand-in for CUDA. See README.md beside this file.
 #![allow(dead_code)] // each test program uses a part
 
-use cortado::device::Gpu;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -10,7 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The libraries, each with its sources and the one it is linked to.
-const LIBRARIES: [(&str, &[&str], Option<&str>); 3] = [
+pub const LIBRARIES: [(&str, &[&str], Option<&str>); 3] = [
     ("libcuda.so", &["driver.cpp", "memory.cpp", "shared.cpp", "launch.cpp"], None),
     ("libnvrtc.so", &["nvrtc.cpp"], None),
     ("libcublas.so", &["cublas.cpp"], Some("libcuda.so")),
@@ -76,30 +75,4 @@ fn build_once() -> Result<PathBuf, String> {
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The GPU to test on: a real one where `CORTADO_REQUIRE_GPU` is 1, else the stand-in. Nothing, with the reason printed,
-/// where there is no compiler to build that.
-pub fn gpu() -> Option<Gpu> {
-    if std::env::var_os("CORTADO_REQUIRE_GPU").is_some_and(|v| v == "1") {
-        return Some(Gpu::open(0).expect("CORTADO_REQUIRE_GPU is set, but there is no GPU"));
-    }
-    match build() {
-        Ok(folder) => {
-            static LOADED: OnceLock<()> = OnceLock::new();
-            // A library that is loaded is found by its bare name: the product finds these three.
-            LOADED.get_or_init(|| {
-                for (library, ..) in LIBRARIES {
-                    // SAFETY: our own libraries, which do nothing when they are loaded.
-                    let loaded = unsafe { libloading::Library::new(folder.join(library)) };
-                    std::mem::forget(loaded.unwrap());
-                }
-            });
-            Some(Gpu::open(0).unwrap())
-        }
-        Err(reason) => {
-            eprintln!("not tested on the stand-in for CUDA: {reason}");
-            None
-        }
-    }
 }

@@ -102,7 +102,7 @@ int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
     std::ofstream(mine + ".cpp") << text;
     std::string command = std::string(compiler()) + flags + defines + " -c '" + mine + ".cpp' -o '" + mine + ".o' > '" + mine +
                           ".log' 2>&1 && " + compiler() + " -shared -o '" + mine + ".so' '" + mine +
-                          ".o' -Wl,--no-as-needed '" EMULATOR_LIBRARY "' >> '" + mine + ".log' 2>&1";
+                          ".o' -Wl,-Bsymbolic -Wl,--no-as-needed '" EMULATOR_LIBRARY "' >> '" + mine + ".log' 2>&1";
     int failed = system(command.c_str());
     program->log = read(mine + ".log");
     for (const char *end : {".cpp", ".o", ".log"}) unlink((mine + end).c_str());

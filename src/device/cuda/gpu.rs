@@ -43,9 +43,7 @@ impl Gpu {
                     1 => "0, the only GPU".to_string(),
                     n => format!("0 to {}", n - 1),
                 })
-                .suggest(
-                    "`cortado device_query -gpu all` lists them; without -gpu everything runs on the CPU",
-                ));
+                .suggest("`cortado device_query` lists them; without -gpu everything runs on the CPU"));
         }
         libraries::nvrtc()?;
         libraries::cublas()?;

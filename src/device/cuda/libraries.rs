@@ -72,13 +72,13 @@ pub(super) fn dotted(version: i32) -> String {
 /// NVRTC, which compiles the kernels.
 pub(super) fn nvrtc() -> Result<()> {
     // SAFETY: as above.
-    find("CUDA library NVRTC", "nvrtc", || unsafe { nvrtc::sys::is_culib_present() })
+    find("CUDA library NVRTC", "nvrtc", "nvidia-cuda-nvrtc", || unsafe { nvrtc::sys::is_culib_present() })
 }
 
 /// cuBLAS, which multiplies matrices.
 pub(super) fn cublas() -> Result<()> {
     // SAFETY: as above.
-    find("CUDA library cuBLAS", "cublas", || unsafe { cublas::sys::is_culib_present() })
+    find("CUDA library cuBLAS", "cublas", "nvidia-cublas", || unsafe { cublas::sys::is_culib_present() })
 }
 
 /// Folders in which a CUDA toolkit has its libraries, without being on the library path.
@@ -89,7 +89,7 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// Finds a library on the library path, or in one of [`folders`].
-fn find(what: &str, name: &str, present: impl Fn() -> bool) -> Result<()> {
+fn find(what: &str, name: &str, wheel: &str, present: impl Fn() -> bool) -> Result<()> {
     if present() {
         return Ok(());
     }
@@ -107,7 +107,7 @@ fn find(what: &str, name: &str, present: impl Fn() -> bool) -> Result<()> {
         }
     }
     Err(missing(what, name, &folders).suggest(format!(
-        "install it (pip install nvidia-{name}, or the CUDA toolkit) and put its folder into LD_LIBRARY_PATH, or leave -gpu out"
+        "install it (pip install {wheel}, or the CUDA toolkit) and put its folder into LD_LIBRARY_PATH, or leave -gpu out"
     )))
 }
 

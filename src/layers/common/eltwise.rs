@@ -55,7 +55,13 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     }
     let mut coeff: Vec<T> = p.coeff.iter().map(|c| T::from_f64(c.as_f64())).collect();
     coeff.resize(bottoms, T::one());
-    Ok(Box::new(Eltwise { operation: p.operation(), coeff, stable: p.stable_prod_grad(), from: Vec::new(), device: None }))
+    Ok(Box::new(Eltwise {
+        operation: p.operation(),
+        coeff,
+        stable: p.stable_prod_grad(),
+        from: Vec::new(),
+        device: None,
+    }))
 }
 
 /// Elements that one task takes.

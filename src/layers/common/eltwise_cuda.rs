@@ -22,12 +22,22 @@ impl<T: Real> DeviceCode<T> for Eltwise<T> {
                 EltwiseOp::Sum => {
                     let first = if i == 1 { self.coeff[0].as_f64() } else { 1.0 };
                     let factors = [first.into(), self.coeff[i].as_f64().into()];
-                    gpu.launch::<T>(&KERNELS, "sum", grid, &[y.len.into(), a, b, out, factors[0], factors[1]])?;
+                    gpu.launch::<T>(
+                        &KERNELS,
+                        "sum",
+                        grid,
+                        &[y.len.into(), a, b, out, factors[0], factors[1]],
+                    )?;
                 }
                 EltwiseOp::Prod => gpu.launch::<T>(&KERNELS, "product", grid, &[y.len.into(), a, b, out])?,
                 EltwiseOp::Max => {
                     let from = Memory::ready(&mut self.device, gpu, y.len)?.view();
-                    gpu.launch::<T>(&KERNELS, "largest", grid, &[y.len.into(), a, b, out, from.into(), i.into()])?;
+                    gpu.launch::<T>(
+                        &KERNELS,
+                        "largest",
+                        grid,
+                        &[y.len.into(), a, b, out, from.into(), i.into()],
+                    )?;
                 }
             }
         }
@@ -60,7 +70,12 @@ impl<T: Real> DeviceCode<T> for Eltwise<T> {
                 EltwiseOp::Max => {
                     let Some(from) = &self.device else { continue };
                     let from = from.view();
-                    gpu.launch::<T>(&KERNELS, "where", grid, &[n, dy.into(), from.into(), dx.into(), i.into()])?;
+                    gpu.launch::<T>(
+                        &KERNELS,
+                        "where",
+                        grid,
+                        &[n, dy.into(), from.into(), dx.into(), i.into()],
+                    )?;
                 }
             }
         }

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::layers::{Backward, DeviceCode, Forward};
 use crate::math::Real;
 
-pub(crate) static KERNELS: Source = Source { name: "inner_product.cu", parts: &[include_str!("inner_product.cu")] };
+pub(crate) static KERNELS: Source =
+    Source { name: "inner_product.cu", parts: &[include_str!("inner_product.cu")] };
 
 impl<T: Real> DeviceCode<T> for InnerProduct {
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::layers::{Backward, DeviceCode, Forward};
 use crate::math::Real;
 
-pub(crate) static KERNELS: Source = Source { name: "contrastive_loss.cu", parts: &[include_str!("contrastive_loss.cu")] };
+pub(crate) static KERNELS: Source =
+    Source { name: "contrastive_loss.cu", parts: &[include_str!("contrastive_loss.cu")] };
 
 impl<T: Real> DeviceCode<T> for ContrastiveLoss<T> {
     /// Marks that the host has are checked there, at no transfer; of those that only the device has, a wrong one makes the loss NaN.
@@ -15,7 +16,8 @@ impl<T: Real> DeviceCode<T> for ContrastiveLoss<T> {
             let wrong = label::not_an_integer(io.bottom.get(2)[i], i, io.bottom.shape(2));
             return Err(wrong.in_field("bottom[2]"));
         }
-        let (a, b, similar, y) = (io.bottom.device(0)?, io.bottom.device(1)?, io.bottom.device(2)?, io.top.device(0)?);
+        let (a, b, similar, y) =
+            (io.bottom.device(0)?, io.bottom.device(1)?, io.bottom.device(2)?, io.top.device(0)?);
         let [difference, factor, term] = &mut self.device;
         let difference = Memory::ready(difference, gpu, a.len)?.view();
         let factor = Memory::ready(factor, gpu, self.batch)?.view();

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::layers::{Backward, DeviceCode, Forward};
 use crate::math::Real;
 
-pub(crate) static KERNELS: Source = Source { name: "euclidean_loss.cu", parts: &[include_str!("euclidean_loss.cu")] };
+pub(crate) static KERNELS: Source =
+    Source { name: "euclidean_loss.cu", parts: &[include_str!("euclidean_loss.cu")] };
 
 impl<T: Real> DeviceCode<T> for EuclideanLoss<T> {
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
@@ -20,7 +21,8 @@ impl<T: Real> DeviceCode<T> for EuclideanLoss<T> {
     fn backward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
         let Some(difference) = &self.device else { return Ok(()) };
         for (i, sign) in [1.0, -1.0].into_iter().enumerate().filter(|&(i, _)| io.propagate[i]) {
-            let (dy, dx, scale) = (io.top_diff.device(0)?, io.bottom_diff.device(i)?, sign / self.batch as f64);
+            let (dy, dx, scale) =
+                (io.top_diff.device(0)?, io.bottom_diff.device(i)?, sign / self.batch as f64);
             let args = [dx.len.into(), difference.view().into(), dy.into(), scale.into(), dx.into()];
             gpu.launch::<T>(&KERNELS, "gradient", Grid::Elements(dx.len), &args)?;
         }

@@ -31,16 +31,24 @@ impl<T: Real> DeviceCode<T> for BatchNorm<T> {
             gpu.launch::<T>(&KERNELS, "gathered", elements, &args)?;
         } else if x.len > 0 {
             let [m, v, f] = [io.params.device_mut(0)?, io.params.device_mut(1)?, io.params.device_mut(2)?];
-            let statistics = [m.into(), v.into(), f.into(), keep.into(), eps.into(), mean.into(), inverse.into()];
+            let statistics =
+                [m.into(), v.into(), f.into(), keep.into(), eps.into(), mean.into(), inverse.into()];
             let [a, b, c, d, e, g, h] = statistics;
-            gpu.launch::<T>(&KERNELS, "statistics", rows, &[outer, dim, inner, x.into(), a, b, c, d, e, g, h])?;
+            gpu.launch::<T>(
+                &KERNELS,
+                "statistics",
+                rows,
+                &[outer, dim, inner, x.into(), a, b, c, d, e, g, h],
+            )?;
         }
         let args = [y.len.into(), dim, inner, x.into(), mean.into(), inverse.into(), y.into()];
         gpu.launch::<T>(&KERNELS, "normalise", Grid::Elements(y.len), &args)
     }
 
     fn backward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
-        let ([Some(mean), Some(inverse), saved], true) = (&self.device, io.propagate[0]) else { return Ok(()) };
+        let ([Some(mean), Some(inverse), saved], true) = (&self.device, io.propagate[0]) else {
+            return Ok(());
+        };
         let (dy, dx) = io.diffs_on_device()?;
         let ([outer, dim, inner], mean, inverse) = (self.shape_args(), mean.view(), inverse.view());
         if self.global {

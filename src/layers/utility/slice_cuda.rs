@@ -1,11 +1,11 @@
 //! Slice on a GPU.
 
+use super::super::concat::cuda::copy_rows;
 use super::Slice;
 use crate::device::{Context, Gpu};
 use crate::error::Result;
 use crate::layers::{Backward, DeviceCode, Forward};
 use crate::math::Real;
-use super::super::concat::cuda::copy_rows;
 
 impl<T: Real> DeviceCode<T> for Slice {
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {

@@ -23,7 +23,12 @@ impl<T: Real> DeviceCode<T> for Split {
         for i in (0..io.top_diff.len()).filter(|&i| io.live[i] && !io.top_diff.in_place(i)) {
             let dy = io.top_diff.device(i)?;
             match begun {
-                true => gpu.launch::<T>(&KERNELS, "add", Grid::Elements(dx.len), &[dx.len.into(), dy.into(), dx.into()])?,
+                true => gpu.launch::<T>(
+                    &KERNELS,
+                    "add",
+                    Grid::Elements(dx.len),
+                    &[dx.len.into(), dy.into(), dx.into()],
+                )?,
                 false => gpu.copy(dy, dx)?,
             }
             begun = true;

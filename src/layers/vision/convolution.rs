@@ -206,7 +206,11 @@ impl<T: Real> Layer<T> for Convolution<T> {
     }
 
     fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
-        if self.engine.as_ref().is_some_and(|engine| engine.geometry().input.len() <= 2) { Some(self) } else { None }
+        if self.engine.as_ref().is_some_and(|engine| engine.geometry().input.len() <= 2) {
+            Some(self)
+        } else {
+            None
+        }
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -4,10 +4,11 @@ use super::Convolution;
 use crate::device::{Arg, Batch, Context, Gpu, Grid, Memory, Source, View};
 use crate::error::Result;
 use crate::layers::{Backward, DeviceCode, Forward};
-use crate::math::Real;
 use crate::math;
+use crate::math::Real;
 
-pub(crate) static KERNELS: Source = Source { name: "convolution.cu", parts: &[include_str!("convolution.cu")] };
+pub(crate) static KERNELS: Source =
+    Source { name: "convolution.cu", parts: &[include_str!("convolution.cu")] };
 
 /// Values that the columns of one part of the batch may take: 64 MB of single precision.
 const ROOM: usize = 1 << 24;
@@ -43,7 +44,14 @@ impl Sizes {
             groups: g.groups,
             channels: g.channels,
             outputs: g.num_output,
-            windows: [input, two(&g.kernel, 1), two(&g.stride, 1), two(&g.pad, 0), two(&g.dilation, 1), output],
+            windows: [
+                input,
+                two(&g.kernel, 1),
+                two(&g.stride, 1),
+                two(&g.pad, 0),
+                two(&g.dilation, 1),
+                output,
+            ],
             bottom: g.channels * input[0] * input[1],
             top: g.num_output * places,
             places,
@@ -102,7 +110,14 @@ impl Sizes {
     }
 
     /// dw += dy · columnsᵀ, image by image.
-    fn weights<T: Real>(&self, gpu: &Gpu, columns: View<T>, dy: View<T>, images: usize, dw: View<T>) -> Result<()> {
+    fn weights<T: Real>(
+        &self,
+        gpu: &Gpu,
+        columns: View<T>,
+        dy: View<T>,
+        images: usize,
+        dw: View<T>,
+    ) -> Result<()> {
         let ([m, n, k], one) = (self.product(), T::one());
         for image in 0..images {
             for g in 0..self.groups {
@@ -124,7 +139,8 @@ impl Sizes {
         (dx, first, images): (View<T>, usize, usize),
     ) -> Result<()> {
         let ([m, n, k], dx) = (self.product(), dx.from(first * self.bottom));
-        let columns = if self.direct() { dx } else { Memory::ready(room, gpu, images * self.column())?.view() };
+        let columns =
+            if self.direct() { dx } else { Memory::ready(room, gpu, images * self.column())?.view() };
         let batch = Batch { count: images, strides: [0, self.top, self.column()] };
         for g in 0..self.groups {
             let (w, dy, to) = (w.from(g * m * k), dy.from(g * m * n), columns.from(g * k * n));
@@ -170,13 +186,21 @@ impl<T: Real> DeviceCode<T> for Convolution<T> {
             let dy = io.top_diff.device(i)?;
             if self.param.bias_term() && io.params.learned(1) {
                 let db = io.params.device_diff(1)?;
-                let args = [sizes.batch.into(), sizes.outputs.into(), sizes.places.into(), dy.into(), db.into()];
+                let args =
+                    [sizes.batch.into(), sizes.outputs.into(), sizes.places.into(), dy.into(), db.into()];
                 gpu.launch::<T>(&KERNELS, "bias_gradient", Grid::Rows(sizes.outputs), &args)?;
             }
             for (first, images) in sizes.parts() {
                 if io.params.learned(0) {
-                    let columns = sizes.columns(gpu, &mut self.device, io.bottom.device(i)?, first, images)?;
-                    sizes.weights(gpu, columns, dy.from(first * sizes.top), images, io.params.device_diff(0)?)?;
+                    let columns =
+                        sizes.columns(gpu, &mut self.device, io.bottom.device(i)?, first, images)?;
+                    sizes.weights(
+                        gpu,
+                        columns,
+                        dy.from(first * sizes.top),
+                        images,
+                        io.params.device_diff(0)?,
+                    )?;
                 }
                 if io.propagate[i] {
                     let dx = io.bottom_diff.device(i)?;

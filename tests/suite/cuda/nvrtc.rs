@@ -89,7 +89,8 @@ impl Nvrtc {
             self.0.get::<Get>(b"nvrtcGetProgramLog").unwrap()(program, log.as_mut_ptr().cast());
             type Destroy = unsafe extern "C" fn(*mut *mut c_void) -> c_int;
             self.0.get::<Destroy>(b"nvrtcDestroyProgram").unwrap()(&mut program);
-            let log = CStr::from_bytes_until_nul(&log).map_or(String::new(), |l| l.to_string_lossy().into_owned());
+            let log =
+                CStr::from_bytes_until_nul(&log).map_or(String::new(), |l| l.to_string_lossy().into_owned());
             (compiled, log)
         }
     }

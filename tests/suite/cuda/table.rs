@@ -1,6 +1,5 @@
 //! Each layer × {CPU, CUDA} × {f32, f64}: every cell is filled, or says why not; and where both devices have code they agree.
 
-use super::emulator;
 use cortado::blob::Weights;
 use cortado::device::Gpu;
 use cortado::layers::registry;
@@ -16,7 +15,6 @@ const ON_HOST: &[(&str, &str)] = &[
     ("Flatten", "does nothing: its top is its bottom"),
     ("Input", "does nothing: the user fills its tops"),
     ("Reshape", "does nothing: its top is its bottom"),
-    ("RankHardLoss", "has no kernels yet: distances, choice of negatives and gradient run on the host"),
 ];
 
 fn net<T: Real>(name: &str, weights: &mut Weights<T>) -> Net<T> {
@@ -49,7 +47,9 @@ fn every_layer_runs_on_a_device_or_says_why_not() {
         for (all, device) in cells {
             assert!(all > 0, "{} is not in its own net", row.name);
             match excuse {
-                Some(_) if device > 0 => wrong.push(format!("{} has device code: its excuse is outdated", row.name)),
+                Some(_) if device > 0 => {
+                    wrong.push(format!("{} has device code: its excuse is outdated", row.name))
+                }
                 None if device == 0 => wrong.push(format!("{} has no device code and no reason", row.name)),
                 _ => {}
             }
@@ -97,7 +97,12 @@ fn compare<T: Real>(gpu: &Gpu, tolerance: f64) {
             let largest = a.iter().fold(1.0f64, |m, v| m.max(v.abs()));
             for (i, (a, b)) in a.iter().zip(&b).enumerate() {
                 let close = (a - b).abs() <= tolerance * largest || a == b || (a.is_nan() && b.is_nan());
-                assert!(close, "{} in {}: {what}, element {i}: {a} on the host, {b} on the device", row.name, T::NAME);
+                assert!(
+                    close,
+                    "{} in {}: {what}, element {i}: {a} on the host, {b} on the device",
+                    row.name,
+                    T::NAME
+                );
                 compared += 1;
             }
         }
@@ -107,7 +112,7 @@ fn compare<T: Real>(gpu: &Gpu, tolerance: f64) {
 
 #[test]
 fn host_and_device_agree() {
-    if let Some(gpu) = emulator::gpu() {
+    if let Some(gpu) = super::gpu() {
         compare::<f64>(&gpu, 1e-11);
         compare::<f32>(&gpu, 1e-4);
     }

@@ -1,6 +1,5 @@
 //! Training on a device: the same losses and weights as on the host, no transfers but the batch and the losses.
 
-use super::emulator;
 use cortado::device::Gpu;
 use cortado::proto::caffe::SolverParameter;
 use cortado::proto::{read_net, read_solver};
@@ -42,7 +41,7 @@ fn train(param: &SolverParameter, device: Option<&Gpu>, iterations: usize) -> (V
 
 #[test]
 fn lenet_trains_as_on_the_host() {
-    let Some(gpu) = emulator::gpu() else { return };
+    let Some(gpu) = super::gpu() else { return };
     let (host, device) = (train(&lenet(), None, 5), train(&lenet(), Some(&gpu), 5));
     for (i, (a, b)) in host.0.iter().zip(&device.0).enumerate() {
         assert!((a - b).abs() < 1e-4 * a.max(1.0), "iteration {i}: loss {a} on the host, {b} on the device");
@@ -55,7 +54,7 @@ fn lenet_trains_as_on_the_host() {
 
 #[test]
 fn a_steady_iteration_transfers_the_batch_and_the_loss_alone() {
-    let Some(gpu) = emulator::gpu() else { return };
+    let Some(gpu) = super::gpu() else { return };
     let mut watch = |_: &Event<'_>| {};
     let mut solver = Solver::<f32>::new(&lenet(), None, &mut watch).unwrap();
     solver.set_device(Some(&gpu)).unwrap();
@@ -68,12 +67,36 @@ fn a_steady_iteration_transfers_the_batch_and_the_loss_alone() {
     };
     count(&mut solver, 1);
     let (one, four) = (count(&mut solver, 1), count(&mut solver, 4));
-    assert_eq!([four[0] - one[0], four[1] - one[1]], [3 * 2, 3], "data and label in, loss out: {one:?}, {four:?}");
+    assert_eq!(
+        [four[0] - one[0], four[1] - one[1]],
+        [3 * 2, 3],
+        "data and label in, loss out: {one:?}, {four:?}"
+    );
+}
+
+#[test]
+fn ranking_loss_trains_as_on_the_host() {
+    let Some(gpu) = super::gpu() else { return };
+    let param = SolverParameter {
+        net: None,
+        train_net: Some("nets/mnist/rank_train_test.prototxt".into()),
+        test_interval: Some(0),
+        test_iter: vec![],
+        display: Some(0),
+        snapshot: Some(0),
+        snapshot_after_train: Some(false),
+        random_seed: Some(3),
+        ..read_solver("nets/mnist/rank_solver.prototxt").unwrap().message
+    };
+    let (host, device) = (train(&param, None, 2), train(&param, Some(&gpu), 2));
+    for (i, (a, b)) in host.0.iter().zip(&device.0).enumerate() {
+        assert!((a - b).abs() < 1e-4 * a.max(1.0), "iteration {i}: loss {a} on the host, {b} on the device");
+    }
 }
 
 #[test]
 fn several_precisions_share_a_device() {
-    let Some(gpu) = emulator::gpu() else { return };
+    let Some(gpu) = super::gpu() else { return };
     let mut solver = Solver::<f64>::new(&lenet(), None, &mut |_: &Event<'_>| {}).unwrap();
     solver.set_device(Some(&gpu)).unwrap();
     let mut losses = Vec::new();

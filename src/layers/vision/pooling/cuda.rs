@@ -37,7 +37,9 @@ impl<T: Real> DeviceCode<T> for Pooling {
             (PoolMethod::Stochastic, false) => ("expect", [x, y, at, mask, mask, mask, mask]),
         };
         let [a, b, c, d, e, f, g] = rest;
-        let args = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], a, b, c, d, e, f, g, key_high];
+        let args = [
+            s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], a, b, c, d, e, f, g, key_high,
+        ];
         gpu.launch::<T>(&KERNELS, name, Grid::Elements(io.top.shape(0).count()), &args)
     }
 
@@ -52,7 +54,8 @@ impl<T: Real> DeviceCode<T> for Pooling {
             (_, PoolMethod::Stochastic, _) => ("expect_gradient", io.bottom.device(0)?.into()),
             _ => ("mean_gradient", View::<T>::NONE.into()),
         };
-        let args = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], dy.into(), extra, dx.into()];
+        let args =
+            [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], dy.into(), extra, dx.into()];
         gpu.launch::<T>(&KERNELS, name, Grid::Elements(dx.len), &args)
     }
 }
