@@ -211,6 +211,15 @@ impl<T: Element> Buffer<T> {
         Ok(())
     }
 
+    /// Gives device memory back. Values that are there alone are lost: bring them with [`Buffer::to_host`] first.
+    pub fn leave_device(&mut self) {
+        self.device = None;
+        self.residence = match self.residence {
+            Residence::Both | Residence::Host => Residence::Host,
+            Residence::Device | Residence::Nowhere => Residence::Nowhere,
+        };
+    }
+
     /// The device memory, with room for the values.
     fn memory(&mut self, device: &dyn Device<T>) -> Result<&mut (dyn DeviceMemory<T> + 'static)> {
         // As much as the host's, so that buffers which take turns here need no more later.
@@ -302,6 +311,8 @@ mod tests {
         b.overwrite_on_device(&Fake).unwrap();
         b.to_host(&mut count).unwrap();
         assert_eq!((b.host(), count), ([5.0, 5.0].as_slice(), Transfers { to_device: 0, to_host: 1 }));
+        b.leave_device();
+        assert_eq!((b.residence(), b.host()), (Residence::Host, [5.0, 5.0].as_slice()));
         let mut new = Buffer::<f32>::new(2);
         new.to_device(&Fake, &mut count).unwrap();
         new.to_host(&mut count).unwrap();

@@ -87,8 +87,8 @@ impl<T: Element> Weights<T> {
 
     /// Sets all gradients to zero, wherever they are.
     pub fn clear_diffs(&mut self) -> Result<()> {
-        let there = self.params.iter_mut().filter(|p| p.diff.residence() != Residence::Nowhere);
-        there.map(|p| p.diff.fill(T::default())).collect()
+        let mut there = self.params.iter_mut().filter(|p| p.diff.residence() != Residence::Nowhere);
+        there.try_for_each(|p| p.diff.fill(T::default()))
     }
 
     /// Brings values and gradients to the host.

@@ -12,6 +12,11 @@ impl<T: Real> Net<T> {
     /// launches its own kernels.
     pub fn set_device(&mut self, device: Option<Gpu>, weights: &mut Weights<T>) -> Result<()> {
         self.fetch(weights)?;
+        if self.cx.device.is_some() && self.cx.device != device {
+            // Memory is of the one device.
+            self.store.leave_device();
+            weights.iter_mut().flat_map(|p| [&mut p.data, &mut p.diff]).for_each(Buffer::leave_device);
+        }
         self.cx.device = device;
         Ok(())
     }

@@ -69,6 +69,7 @@ impl<T: Real> Model<T> {
     /// Runs all nets on a device from now on, or on the host.
     pub fn set_device(&mut self, device: Option<&Gpu>) -> Result<()> {
         self.fetch()?;
+        self.history.iter_mut().flatten().for_each(Buffer::leave_device);
         let tests = self.tests.iter_mut().map(|t| &mut t.net);
         for net in std::iter::once(&mut self.net).chain(tests) {
             net.set_device(device.cloned(), &mut self.weights)?;

@@ -127,5 +127,5 @@ fn missing(what: &str, name: &str, folders: &[PathBuf]) -> Error {
         places += &format!(", {}", folder.display());
     }
     Error::new(Kind::Device, format!("the {what} was not found"))
-        .expected(format!("one of {} in {places}", common.join(", ")))
+        .expected(format!("one of {} on {places}", common.join(", ")))
 }

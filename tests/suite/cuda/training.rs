@@ -1,6 +1,7 @@
 //! Training on a device: the same losses and weights as on the host, no transfers but the batch and the losses.
 
 use cortado::device::Gpu;
+use cortado::net::Keep;
 use cortado::proto::caffe::SolverParameter;
 use cortado::proto::{read_net, read_solver};
 use cortado::solver::{Event, Solver};
@@ -32,7 +33,9 @@ fn train(param: &SolverParameter, device: Option<&Gpu>, iterations: usize) -> (V
             losses.push(*loss);
         }
     };
-    let mut solver = Solver::<f32>::new(param, None, &mut watch).unwrap();
+    // On the device blobs share memory, as the command line has it.
+    let keep = if device.is_some() { Keep::Outputs } else { Keep::All };
+    let mut solver = Solver::<f32>::keeping(param, None, &mut watch, &keep).unwrap();
     solver.set_device(device).unwrap();
     solver.step(iterations, &mut watch).unwrap();
     let weights = solver.weights().iter().flat_map(|p| p.data.host().to_vec()).collect();
@@ -72,6 +75,25 @@ fn a_steady_iteration_transfers_the_batch_and_the_loss_alone() {
         [3 * 2, 3],
         "data and label in, loss out: {one:?}, {four:?}"
     );
+}
+
+#[test]
+fn a_run_moves_from_device_to_host_and_back() {
+    let Some(gpu) = super::gpu() else { return };
+    let mut losses = Vec::new();
+    let mut watch = |event: &Event<'_>| {
+        if let Event::Iterated { loss, .. } = event {
+            losses.push(*loss);
+        }
+    };
+    let mut solver = Solver::<f32>::keeping(&lenet(), None, &mut watch, &Keep::Outputs).unwrap();
+    let other = super::gpu().unwrap();
+    for device in [Some(&gpu), None, Some(&other), Some(&gpu)] {
+        solver.set_device(device).unwrap();
+        solver.step(1, &mut watch).unwrap();
+    }
+    let host = train(&lenet(), None, 4).0;
+    assert!(host.iter().zip(&losses).all(|(a, b)| (a - b).abs() < 1e-4 * a.max(1.0)), "{host:?} {losses:?}");
 }
 
 #[test]
