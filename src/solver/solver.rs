@@ -4,6 +4,7 @@ use super::event::{Event, Observer};
 use super::model::{Model, Plans};
 use super::nets::{find_file, test_nets, train_net};
 use super::settings::Settings;
+use super::update::cuda::Squares;
 use super::update::{self, UpdateRule};
 use super::{Policy, Regularizer, snapshot};
 use crate::blob::Weights;
@@ -41,6 +42,8 @@ pub struct Solver<T: Real> {
     pub(super) displayed: (Instant, usize),
     /// Whether a loss that is not finite was warned of.
     pub(super) warned: bool,
+    /// Room for the norm of the gradients on a device.
+    pub(super) squares: Squares<T>,
 }
 
 impl<T: Real> Solver<T> {
@@ -116,6 +119,7 @@ impl<T: Real> Solver<T> {
             current_step: 0,
             displayed: (Instant::now(), 0),
             warned: false,
+            squares: Squares::new(),
         };
         solver.load_weights(observer)?;
         Ok(solver)

@@ -171,15 +171,30 @@ impl<T: Real> Solver<T> {
     /// The factor that brings the L2 norm of all gradients together down to `clip_gradients`.
     fn clip(&mut self, observer: &mut dyn Observer) -> Result<f64> {
         let Some(limit) = self.settings.clip else { return Ok(1.0) };
-        self.model.net.fetch(&mut self.model.weights)?;
-        let params = self.model.weights.iter().take(self.model.history.len());
-        let norm = params.map(|p| vector::sum_squares(p.diff.host())).sum::<f64>().sqrt();
+        let norm = self.sum_squares()?.sqrt();
         if norm <= limit || norm.is_nan() {
             return Ok(1.0);
         }
         let scale = limit / norm;
         observer.event(&Event::Clipped { norm, limit, scale });
         Ok(scale)
+    }
+
+    /// The sum of the squares of all gradients of the training net, computed where they are.
+    fn sum_squares(&mut self) -> Result<f64> {
+        let (device, count) = (self.model.net.device().cloned(), self.model.history.len());
+        let Some(gpu) = device else {
+            let params = self.model.weights.iter().take(count);
+            return Ok(params.map(|p| vector::sum_squares(p.diff.host())).sum());
+        };
+        let mut transfers = Transfers::default();
+        let mut gradients = Vec::with_capacity(count);
+        let params = self.model.weights.iter_mut().take(count);
+        for param in params.filter(|p| p.diff.residence() != Residence::Nowhere) {
+            param.diff.to_device(&gpu, &mut transfers)?;
+            gradients.push(param.diff.on_device()?);
+        }
+        self.squares.sum(&gpu, &gradients)
     }
 
     /// Updates all parameters of the training net from their accumulated gradients.

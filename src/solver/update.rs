@@ -1,7 +1,7 @@
 //! From a gradient to a step: the update rules.
 
 #[path = "update_cuda.rs"]
-mod cuda;
+pub(super) mod cuda;
 
 use crate::blob::Buffer;
 use crate::device::{Gpu, Source, View};
@@ -71,7 +71,7 @@ pub trait UpdateRule<T: Real>: Send {
 
 /// The kernels of all update rules.
 pub fn kernels() -> Vec<&'static Source> {
-    vec![&cuda::SGD]
+    vec![&cuda::SGD, &cuda::NORM]
 }
 
 /// The rule of a solver's `type`. Errors: one of Caffe's that does not exist here yet, an unknown one (with the nearest name).

@@ -2,7 +2,7 @@
 
 use super::Step;
 use crate::blob::Buffer;
-use crate::device::{Gpu, Grid, Source, View};
+use crate::device::{DeviceMemory, Gpu, Grid, Memory, Source, View};
 use crate::error::Result;
 use crate::math::Real;
 
@@ -22,4 +22,36 @@ pub(super) fn sgd<T: Real>(
     let views = [data.into(), diff.into(), history.on_device_mut()?.into()];
     let args = [data.len.into(), views[0], views[1], views[2], a, b, c, d, e];
     gpu.launch::<T>(&SGD, "sgd", Grid::Elements(data.len), &args)
+}
+
+pub(super) static NORM: Source =
+    Source { name: "norm_of_gradients.cu", parts: &[include_str!("norm_of_gradients.cu")] };
+
+/// Blocks that share a parameter.
+const PARTS: usize = 64;
+
+/// Room for the sums of squares of all gradients.
+pub(in crate::solver) struct Squares<T> {
+    device: Option<Memory<T>>,
+    host: Vec<T>,
+}
+
+impl<T: Real> Squares<T> {
+    /// No room yet.
+    pub fn new() -> Squares<T> {
+        Squares { device: None, host: Vec::new() }
+    }
+
+    /// The sum of the squares of all values: one transfer of a few numbers for each gradient.
+    pub fn sum(&mut self, gpu: &Gpu, gradients: &[View<T>]) -> Result<f64> {
+        let len = PARTS * gradients.len();
+        let sums = Memory::ready(&mut self.device, gpu, len)?;
+        for (i, gradient) in gradients.iter().enumerate() {
+            let args = [gradient.len.into(), (*gradient).into(), sums.view().from(i * PARTS).into()];
+            gpu.launch::<T>(&NORM, "squares", Grid::Rows(PARTS), &args)?;
+        }
+        self.host.resize(len, T::zero());
+        sums.download(&mut self.host)?;
+        Ok(self.host.iter().map(|v| v.as_f64()).sum())
+    }
 }

@@ -29,7 +29,7 @@ int in_device(uint64_t at, size_t bytes, Access access, const char *who) {
   if (!context) return InvalidContext;
   if (!bytes) return Success;
   if (!is_device(memory(at))) fail(std::string("out of bounds: ") + who + " is given what is no device memory");
-  check_device(memory(at), bytes, access, who);
+  check_device(memory(at), bytes, access, false, who);
   return Success;
 }
 } // namespace

@@ -20,7 +20,7 @@ bool is_device(const void *at);
 uint64_t allocate(size_t bytes);       // 0 where it is full
 bool release(uint64_t at);             // false where nothing was allocated there
 void free_and_total(size_t *free_bytes, size_t *total);
-void check_device(const void *at, size_t bytes, Access access, const char *who);
+void check_device(const void *at, size_t bytes, Access access, bool atomic, const char *who);
 
 // --- launch.cpp
 struct Module;
@@ -42,6 +42,16 @@ struct Thread {
   uint32_t barriers;                   // passed by the block
   uint32_t warp_steps;                 // passed by its warp
 };
+
+// An access, and what may order another one after it.
+struct Touch {
+  uint64_t launch = 0;                 // in which it happened; 0 is never
+  uint32_t block = 0, thread = 0, barriers = 0, warp_steps = 0;
+  bool atomic = false;
+};
+Touch touch_now(bool atomic);           // by the current thread
+// Whether nothing orders `now` after `before`, of which one is a write.
+bool races(const Touch &before, const Touch &now);
 extern Thread *current;
 std::string where();
 

@@ -58,6 +58,15 @@ extern "C" __global__ void race_of_writes(const float *x, float *y, int n) {
   __syncthreads();
   y[threadIdx.x] = s[0];
 }
+extern "C" __global__ void race_of_blocks(const float *x, float *y, int n) {
+  y[threadIdx.x] = x[threadIdx.x];
+}
+extern "C" __global__ void race_on_device(const float *x, float *y, int n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  y[i] = x[i];
+  __syncthreads();
+  y[i] += y[i ^ 1];
+}
 extern "C" __global__ void shared_unwritten(const float *x, float *y, int n) {
   __shared__ float s[32];
   if (threadIdx.x > 0) s[threadIdx.x] = x[threadIdx.x];

@@ -1,6 +1,8 @@
 // Runs kernels block by block. The threads of a block are fibers, so that barriers and shuffles work; every access of a
 // kernel to memory comes here, because kernels are compiled with -fsanitize=thread and its hooks are ours.
 #include "emulator.h"
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <dlfcn.h>
 #include <link.h>
@@ -79,6 +81,7 @@ ucontext_t scheduler;
 Lane *lane = nullptr;
 Kernel *kernel = nullptr;
 void **params = nullptr;
+uint64_t launches = 0;
 unsigned grid_dim[3], block_dim[3], block_idx[3];
 
 void to_scheduler() {
@@ -229,7 +232,7 @@ void run_block() {
 
 void check(const void *at, size_t bytes, Access access, bool atomic) {
   if (!current) return;                // host code of a module, before main
-  if (is_device(at)) return check_device(at, bytes, access, "the kernel");
+  if (is_device(at)) return check_device(at, bytes, access, atomic, "the kernel");
   const char *p = static_cast<const char *>(at);
   if (p >= lane->fiber->stack && p + bytes <= lane->fiber->stack + STACK) return;
   for (const Segment &s : kernel->module->segments) {
@@ -244,6 +247,19 @@ void check(const void *at, size_t bytes, Access access, bool atomic) {
 }
 
 } // namespace
+
+Touch touch_now(bool atomic) {
+  uint32_t block = (block_idx[2] * grid_dim[1] + block_idx[1]) * grid_dim[0] + block_idx[0];
+  return {launches, block, current->id, current->barriers, current->warp_steps, atomic};
+}
+
+bool races(const Touch &before, const Touch &now) {
+  if (before.launch != now.launch || (before.atomic && now.atomic)) return false;
+  if (before.block != now.block) return true;
+  if (before.thread == now.thread || before.barriers != now.barriers) return false;
+  bool same_warp = before.thread / 32 == now.thread / 32;
+  return !(same_warp && before.warp_steps != now.warp_steps);
+}
 
 std::string where() {
   if (!current || !kernel) return "";
@@ -313,6 +329,7 @@ Kernel *find_kernel(Module *module, const char *name) {
 
 void launch(Kernel *what, const unsigned grid[3], const unsigned block[3], unsigned, void **arguments) {
   kernel = what;
+  ++launches;
   params = arguments;
   memcpy(grid_dim, grid, sizeof grid_dim);
   memcpy(block_dim, block, sizeof block_dim);
@@ -379,7 +396,7 @@ void __tsan_write_range(void *at, size_t n) { check(at, n, Access::Write, false)
 void emulator_check_range(const void *at, size_t bytes, int write, const char *who) {
   if (!bytes) return;
   if (!is_device(at)) fail(std::string("out of bounds: ") + who + " is given what is no device memory");
-  check_device(at, bytes, write ? Access::Write : Access::Read, who);
+  check_device(at, bytes, write ? Access::Write : Access::Read, false, who);
 }
 void emulator_lock(int on) { on ? lock.lock() : lock.unlock(); }
 }

@@ -23,6 +23,12 @@ fn every_fault_is_noticed_and_named() {
         ("shared_unwritten", "never written: reads byte", "of shared memory"),
         ("race", "data race on shared memory: reads byte", "thread (16, 0, 0)"),
         ("race_of_writes", "data race on shared memory: writes byte", "thread (1, 0, 0)"),
+        (
+            "race_of_blocks",
+            "data race on device memory: the kernel writes",
+            "block (1, 0, 0), thread (0, 0, 0)",
+        ),
+        ("race_on_device", "data race on device memory: the kernel reads", "thread (1, 0, 0)"),
         ("barrier_in_branch", "barrier not reached by all", "thread (16, 0, 0)"),
         ("two_barriers", "barrier not reached by all", "block (0, 0, 0)"),
         ("shuffle_in_branch", "warp shuffle not reached by all", "thread (0, 0, 0)"),

@@ -78,6 +78,24 @@ fn a_steady_iteration_transfers_the_batch_and_the_loss_alone() {
 }
 
 #[test]
+fn gradients_are_clipped_and_accumulated_on_the_device() {
+    let Some(gpu) = super::gpu() else { return };
+    let param = SolverParameter {
+        clip_gradients: Some(0.5),
+        iter_size: Some(2),
+        weight_decay: Some(0.01),
+        regularization_type: Some("L1".into()),
+        ..lenet()
+    };
+    let (host, device) = (train(&param, None, 3), train(&param, Some(&gpu), 3));
+    for (a, b) in host.0.iter().zip(&device.0) {
+        assert!((a - b).abs() < 1e-4 * a.max(1.0), "{:?} {:?}", host.0, device.0);
+    }
+    let worst = host.1.iter().zip(&device.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-4, "weights differ by {worst}");
+}
+
+#[test]
 fn a_run_moves_from_device_to_host_and_back() {
     let Some(gpu) = super::gpu() else { return };
     let mut losses = Vec::new();
