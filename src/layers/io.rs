@@ -51,8 +51,7 @@ impl<'a, T: Real> Inputs<'a, T> {
         self.buffer(i).host()
     }
 
-    /// Values of a blob on the device, in a call of [`forward_device`](super::Layer::forward_device) or
-    /// [`backward_device`](super::Layer::backward_device). An error where the layer runs in place.
+    /// Values of a blob on the device, in a call of [`DeviceCode`](super::DeviceCode). An error where the layer runs in place.
     pub fn device(&self, i: usize) -> Result<View<T>> {
         self.buffer(i).on_device()
     }

@@ -62,7 +62,7 @@ impl From<u32> for Arg {
 pub enum Grid {
     /// One thread for each of so many elements, or for several in turn (`FOR_EACH` in the kernel).
     Elements(usize),
-    /// One block of [`BLOCK`] threads for each of so many rows.
+    /// One block of 256 threads for each of so many rows.
     Rows(usize),
 }
 
