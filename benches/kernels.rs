@@ -72,7 +72,13 @@ fn convolutions(criterion: &mut Criterion) {
         ("resnet 1x1", [4, 1, 256, 64, 56, 1, 0, 1]),
         ("resnet 1x1 wide", [4, 1, 512, 2048, 7, 1, 0, 1]),
         ("resnet 1x1 stride 2", [4, 1, 256, 512, 56, 1, 0, 2]),
+        ("cifar conv1", [20, 1, 3, 32, 32, 5, 2, 1]),
+        ("cifar conv2", [20, 1, 32, 32, 16, 5, 2, 1]),
+        ("cifar conv3", [20, 1, 32, 64, 8, 5, 2, 1]),
+        ("squeezenet expand", [4, 1, 16, 64, 56, 3, 1, 1]),
         ("depthwise 3x3", [4, 128, 128, 128, 56, 3, 1, 1]),
+        ("depthwise 3x3 small", [4, 512, 512, 512, 8, 3, 1, 1]),
+        ("depthwise 3x3 stride 2", [4, 128, 128, 128, 32, 3, 1, 2]),
     ] {
         convolution(&mut group, name, sizes);
     }

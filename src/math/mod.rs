@@ -4,6 +4,7 @@
 
 mod ceiling;
 mod convolution;
+mod far;
 pub mod filler;
 mod gemm;
 pub mod parallel;
@@ -17,6 +18,7 @@ pub mod vector;
 
 pub use ceiling::ceiling;
 pub use convolution::{Convolution, Geometry};
+pub(crate) use far::Far;
 pub use filler::fill;
 pub use gemm::{Ending, Transpose, gemm};
 pub use random::{Purpose, Stream};

@@ -1,7 +1,7 @@
 //! Vector operations of layers and solvers. Slices that belong together have equal lengths.
 
-use super::Real;
 use super::parallel::{self, for_each_chunk, sum_of};
+use super::{Far, Real};
 
 /// Elements that are worth a thread: about 10 microseconds of memory traffic.
 const GRAIN: usize = 1 << 15;
@@ -48,7 +48,10 @@ pub fn scale<T: Real>(a: T, x: &mut [T]) {
 /// `y = x`.
 pub fn copy<T: Real>(x: &[T], y: &mut [T]) {
     debug_assert_eq!(x.len(), y.len());
-    for_each_chunk(y, GRAIN, |offset, y| y.copy_from_slice(&x[offset..][..y.len()]));
+    let len = y.len();
+    for_each_chunk(y, GRAIN, |offset, y| {
+        Far::of(len).copy(&x[offset..][..y.len()], y);
+    });
 }
 
 /// `x = a`.

@@ -7,7 +7,7 @@ use crate::blob::{Element, Shape};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, DeviceCode, Forward, Inputs, Layer, Reads, Setup, Sharing, Step, Tail};
-use crate::math::{Real, parallel};
+use crate::math::{Far, Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::eltwise_parameter::EltwiseOp;
 use std::ops::RangeInclusive;
@@ -69,11 +69,19 @@ const GRAIN: usize = 8 * 1024;
 
 /// `y` = f(a, b), element by element.
 fn zip<T: Real>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T) -> T + Sync) {
+    let len = y.len();
     parallel::for_each_chunk(
         y,
         GRAIN,
         #[inline(always)]
-        |at, y| y.iter_mut().zip(a[at..].iter().zip(&b[at..])).for_each(|(y, (&a, &b))| *y = f(a, b)),
+        |at, y| {
+            let (a, b) = (&a[at..][..y.len()], &b[at..][..y.len()]);
+            Far::of(len).write(
+                y,
+                #[inline(always)]
+                |i, y| y.iter_mut().zip(a[i..].iter().zip(&b[i..])).for_each(|(y, (&a, &b))| *y = f(a, b)),
+            );
+        },
     );
 }
 
@@ -192,10 +200,16 @@ impl<T: Real> Eltwise<T> {
                     GRAIN,
                     #[inline(always)]
                     |at, dx, dy| {
-                        for ((dx, dy), &y) in dx.iter_mut().zip(dy).zip(&y[at..]) {
-                            *dy = through(*dy, y, slope);
-                            *dx = c * *dy;
-                        }
+                        Far::of(y.len()).write(
+                            dx,
+                            #[inline(always)]
+                            |i, dx| {
+                                for ((dx, dy), &y) in dx.iter_mut().zip(&mut dy[i..]).zip(&y[at + i..]) {
+                                    *dy = through(*dy, y, slope);
+                                    *dx = c * *dy;
+                                }
+                            },
+                        );
                     },
                 ),
             }

@@ -1,6 +1,6 @@
 //! A blob as outer × channels × inner: sums over each channel, and maps with constants of its own for each.
 
-use crate::math::{Real, parallel, vectorised};
+use crate::math::{Far, Real, parallel, vectorised};
 use ndarray::{ArrayViewMut3, Axis};
 use std::array::from_fn;
 
@@ -61,7 +61,19 @@ impl<'a, T: Real> Sources<'a, T> {
 
     /// `to` = f(from, other).
     #[inline(always)]
-    fn map(self, to: &mut [T], f: impl Fn(T, T) -> T) {
+    fn map(self, to: &mut [T], far: &Far<T>, f: impl Fn(T, T) -> T) {
+        if self.from.is_none() {
+            return self.map_part(to, f);
+        }
+        far.write(
+            to,
+            #[inline(always)]
+            |at, to| self.part(at, to.len()).map_part(to, &f),
+        );
+    }
+
+    #[inline(always)]
+    fn map_part(self, to: &mut [T], f: impl Fn(T, T) -> T) {
         match (self.from, self.other) {
             (None, None) => to.iter_mut().for_each(|to| *to = f(*to, *to)),
             (None, Some(b)) => to.iter_mut().zip(b).for_each(|(to, &b)| *to = f(*to, b)),
@@ -219,11 +231,12 @@ impl Channels {
                     let c = last.min(first + i);
                     map(c, sums[c - first])
                 });
+                let far = Far::of(outer * dim * inner);
                 for (n, mut rows) in view.outer_iter_mut().enumerate() {
                     let rows = rows.as_slice_mut().unwrap_or_default();
                     let sources = sources.part((n * dim + first) * inner, rows.len());
                     for (i, (row, &f)) in rows.chunks_exact_mut(inner).zip(&mine).enumerate() {
-                        sources.part(i * inner, inner).map(row, f);
+                        sources.part(i * inner, inner).map(row, &far, f);
                     }
                 }
             },
@@ -272,6 +285,7 @@ impl Channels {
                 },
             );
         }
+        let len = to.len();
         // Whole rows, or pieces of a long one.
         let grain = if inner < GRAIN { inner * (GRAIN / inner.max(1)) } else { GRAIN };
         parallel::for_each_chunk(
@@ -279,12 +293,12 @@ impl Channels {
             grain,
             #[inline(always)]
             |begin, to| {
-                let mut at = begin;
-                let mut rest = to;
+                let (mut at, mut rest) = (begin, to);
+                let far = Far::of(len);
                 while !rest.is_empty() {
                     let len = (inner - at % inner).min(rest.len());
                     let (row, next) = rest.split_at_mut(len);
-                    sources.part(at, len).map(row, f(at / inner % dim));
+                    sources.part(at, len).map(row, &far, f(at / inner % dim));
                     at += len;
                     rest = next;
                 }

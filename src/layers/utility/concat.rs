@@ -7,7 +7,7 @@ use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
-use crate::math::{Real, parallel, vector};
+use crate::math::{Far, Real, parallel, vector};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
 
@@ -74,10 +74,12 @@ pub(super) fn copy_rows<T: Real>(
     if to.len() == to_row {
         return vector::copy(&from[from_at..][..width], &mut to[to_at..][..width]); // one row: cut it
     }
+    let len = to.len();
     parallel::for_each_chunk(to, GRAIN.div_ceil(to_row) * to_row, |at, to| {
+        let far = Far::of(len);
         let from = from[at / to_row * from_row..].chunks(from_row);
         for (to, from) in to.chunks_mut(to_row).zip(from) {
-            to[to_at..][..width].copy_from_slice(&from[from_at..][..width]);
+            far.copy(&from[from_at..][..width], &mut to[to_at..][..width]);
         }
     });
 }

@@ -1,5 +1,6 @@
 //! Gradient of the bottom.
 
+use super::direct::{Batch, Direct};
 use super::operands::{PixelColumns, Turned};
 use super::windows::{Columns, Windows};
 use super::{Convolution, Geometry};
@@ -14,9 +15,17 @@ use crate::math::simd::{self, Fold, Kernels};
 #[derive(Debug)]
 pub(super) enum DataForm {
     /// As a convolution of the top's gradient with the turned weights: for stride 1.
-    Gather(Box<Windows>),
+    Gather(Box<Gather>),
     /// As a product that gives windows, which are added into place.
     Scatter,
+}
+
+/// Windows of the top's gradient.
+#[derive(Debug)]
+pub(super) struct Gather {
+    pub windows: Windows,
+    /// Set where they can be read where they lie.
+    pub direct: Option<Direct>,
 }
 
 /// Rows of the window matrix that are computed and put into place together.
@@ -38,15 +47,20 @@ impl DataForm {
                     && g.channels / g.groups >= 8
                     && windows.plane() * 4 <= windows.pixels * 5 =>
             {
-                DataForm::Gather(Box::new(Windows::new(
-                    g.num_output,
-                    output,
-                    &g.input,
-                    &g.kernel,
-                    &pad,
-                    &g.stride,
-                    &g.dilation,
-                )))
+                let turned = Geometry {
+                    channels: g.num_output,
+                    num_output: g.channels,
+                    input: output.to_vec(),
+                    pad,
+                    ..g.clone()
+                };
+                let t = &turned;
+                let windows =
+                    Windows::new(t.channels, &t.input, &g.input, &t.kernel, &t.pad, &t.stride, &t.dilation);
+                let depth = g.num_output / g.groups * windows.taps.len();
+                let direct = Direct::suited(t, &g.input)
+                    .filter(|direct| direct.saves_time(&windows, depth, g.channels / g.groups).is_some());
+                DataForm::Gather(Box::new(Gather { windows, direct }))
             }
             _ => DataForm::Scatter,
         }
@@ -56,18 +70,25 @@ impl DataForm {
 /// `dx = wᵀ * dy` for slices of the right lengths.
 pub(super) fn backward<T: Real>(plan: &Convolution, w: &[T], dy: &[T], dx: &mut [T]) {
     match &plan.data {
-        DataForm::Gather(windows) => gather(plan, windows, w, dy, dx),
+        DataForm::Gather(form) => gather(plan, form, w, dy, dx),
         DataForm::Scatter => scatter(plan, w, dy, dx),
     }
 }
 
-fn gather<T: Real>(plan: &Convolution, windows: &Windows, w: &[T], dy: &[T], dx: &mut [T]) {
-    let g = &plan.geometry;
+fn gather<T: Real>(plan: &Convolution, form: &Gather, w: &[T], dy: &[T], dx: &mut [T]) {
+    let (g, windows) = (&plan.geometry, &form.windows);
     let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
     let (taps, size, plane) = (windows.taps.len(), outputs * plan.depth(), plan.windows.plane());
     for group in 0..g.groups {
         let a = Turned { weights: &w[group * size..][..size], channels, taps };
         let x = dy.get(group * outputs * windows.plane()..).unwrap_or_default();
+        if let Some(direct) = &form.direct {
+            let (kernels, image) = (simd::kernels(plan.isa), g.num_output * windows.plane());
+            let x = Batch { data: x, image, samples: g.batch, channels: outputs };
+            let dx = &mut dx[group * channels * plane..];
+            direct.convolve(kernels, windows, &a, channels, &x, &Ending::none(), dx, g.channels * plane);
+            continue;
+        }
         let b = Columns { windows, x };
         let product = Product {
             kernels: simd::kernels(plan.isa),
@@ -149,7 +170,7 @@ fn scatter<T: Real>(plan: &Convolution, w: &[T], dy: &[T], dx: &mut [T]) {
                             product(first, rows, len, sample * pixels + pixel, &mut |p| {
                                 let blocks = p.blocks(len).whole();
                                 let c = Output::matrix(&mut buffer[..rows * len], rows, len);
-                                p.piece(&blocks, &(0..rows), 0, &blocks.all(), 0..len, packed, &c);
+                                p.piece(&blocks, &(0..rows), &blocks.all(), 0..len, packed, &c);
                             });
                             put(kernels, windows, &buffer[..rows * len], pixel, len, n, padded);
                         }

@@ -6,31 +6,31 @@
 
 mod data;
 mod depthwise;
+mod direct;
+mod forward;
 mod geometry;
 mod operands;
 #[cfg(test)]
 mod tests;
+mod thin;
+mod weights;
 mod windows;
 mod winograd;
 
 pub use geometry::Geometry;
 
 use super::Real;
-use super::gemm::pack::Matrix;
-use super::gemm::product::{Ending, Output, Product};
+use super::gemm::Ending;
 use super::parallel::{for_each_chunk, sum_of};
 use super::scratch::scratch;
 use super::simd::{self, Isa};
 use crate::error::Result;
 use data::DataForm;
-use operands::ChannelRows;
-use windows::{Columns, Rows, Windows};
+use depthwise::Depthwise;
+use direct::{Batch, Direct, packed_cycles};
+use thin::Thin;
+use windows::Windows;
 use winograd::{Filters, Images, Tiles};
-
-/// Multiply-adds that are worth a thread.
-const GRAIN: usize = 1 << 18;
-/// Partial sums of a weight gradient at most.
-const PARTS: usize = 32;
 
 /// The plan of a convolution: everything that can be settled when only sizes are known.
 ///
@@ -46,9 +46,22 @@ pub struct Convolution {
     output: Vec<usize>,
     windows: Windows,
     data: DataForm,
+    /// What stands for it if most elements of the bottom do not count.
+    thin: Option<(Thin, Box<Convolution>)>,
     /// Tiles of the passes for which Winograd's way is the faster one.
     winograd: Winograd,
+    /// Passes that read windows where they lie.
+    direct: InPlace,
+    /// Set for a depthwise convolution.
+    depthwise: Option<Depthwise>,
     isa: Isa,
+}
+
+/// The passes that read windows where they lie, where Winograd's way is not faster.
+#[derive(Debug, Default)]
+struct InPlace {
+    forward: Option<Direct>,
+    weights: Option<Direct>,
 }
 
 /// The passes that go Winograd's way, and their tiles.
@@ -60,15 +73,14 @@ struct Winograd {
 }
 
 impl Winograd {
-    /// The passes that it makes faster; `data` is how many products the gradient of the bottom needs otherwise.
-    fn choose(g: &Geometry, output: &[usize], forward: usize, data: usize) -> Winograd {
+    /// The passes that it makes faster than so many cycles.
+    fn choose(g: &Geometry, output: &[usize], [forward, data, weights]: [f64; 3]) -> Winograd {
         let Some(tiles) = Tiles::suited(g, output) else { return Winograd::default() };
         let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
-        let (forward, data) = (forward / g.groups, data / g.groups);
         Winograd {
             forward: Some(tiles).filter(|t| t.saves_time(forward, channels, outputs)),
             data: Some(tiles.turned()).filter(|t| t.saves_time(data, outputs, channels)),
-            weights: Some(tiles).filter(|t| t.saves_time(forward, channels.next_multiple_of(16), outputs)),
+            weights: Some(tiles).filter(|t| t.saves_time_for_weights(weights, channels, outputs)),
         }
     }
 
@@ -95,15 +107,52 @@ impl Convolution {
         let output = g.output()?;
         let windows = Windows::new(g.channels, &g.input, &output, &g.kernel, &g.pad, &g.stride, &g.dilation);
         let data = DataForm::choose(g, &output, &windows);
-        let mut plan =
-            Convolution { geometry: g.clone(), output, windows, data, winograd: Winograd::default(), isa };
-        let forward = plan.multiply_adds();
-        let data = match plan.data {
-            DataForm::Gather(_) => forward / plan.windows.pixels.max(1) * plan.windows.plane(),
-            DataForm::Scatter => forward,
+        let thin = match Thin::suited(g, &output) {
+            Some(thin) => Some((thin, Box::new(Convolution::on(isa, &Thin::rest(g, &output))?))),
+            None => None,
         };
-        plan.winograd = Winograd::choose(g, &plan.output, forward, data);
+        let depthwise = Depthwise::suited(g, &output);
+        let mut plan = Convolution {
+            geometry: g.clone(),
+            output,
+            windows,
+            data,
+            thin,
+            winograd: Winograd::default(),
+            direct: InPlace::default(),
+            depthwise,
+            isa,
+        };
+        plan.choose();
         Ok(plan)
+    }
+
+    /// Chooses the way of each pass by the cycles it should take on a core with vectors of 16.
+    fn choose(&mut self) {
+        let g = &self.geometry;
+        let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
+        let products = (self.multiply_adds() / g.groups) as f64;
+        let (windows, depth) = (&self.windows, self.depth());
+        let direct = Direct::suited(g, &self.output);
+        let mut way = InPlace::default();
+        // Packing of filters, which Winograd's way does not need.
+        let filters = (outputs * depth) as f64 * 2.0;
+        let packed = |products: f64, m: usize| products * packed_cycles(m as f64) + filters;
+        let mut cycles = [packed(products, outputs), packed(products, channels), packed(products, outputs)];
+        if let Some(time) = direct.and_then(|d| d.saves_time(windows, depth, outputs)) {
+            (way.forward, cycles[0]) = (direct, products * time);
+        }
+        if let Some(time) = direct.and_then(|d| d.saves_time_for_weights(windows, depth, outputs)) {
+            (way.weights, cycles[2]) = (direct, products * time);
+        }
+        if let DataForm::Gather(gather) = &self.data {
+            let products = products / windows.pixels.max(1) as f64 * windows.plane() as f64;
+            let depth = depth / channels * outputs;
+            let time = gather.direct.and_then(|d| d.saves_time(&gather.windows, depth, channels));
+            cycles[1] = time.map_or(packed(products, channels), |time| products * time);
+        }
+        self.winograd = Winograd::choose(g, &self.output, cycles);
+        self.direct = way;
     }
 
     /// The sizes it was planned for.
@@ -125,44 +174,25 @@ impl Convolution {
     pub fn forward<T: Real>(&self, x: &[T], w: &[T], end: &Ending<T>, y: &mut [T]) {
         let g = &self.geometry;
         let (x, w, y) = (&x[..self.bottom_len()], &w[..self.weights_len()], &mut y[..self.top_len()]);
-        if self.is_depthwise() {
-            return depthwise::forward(&self.windows, g.num_output / g.channels, x, w, end, y);
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(x.len()), |left: &mut [T]| {
+                thin.take(x, left);
+                rest.forward(left, w, end, y);
+            });
         }
-        let (outputs, depth, pixels) = (g.num_output / g.groups, self.depth(), self.windows.pixels);
-        if let Some(tiles) = &self.winograd.forward {
-            for group in 0..g.groups {
-                let from = group * outputs;
-                let end = end.rows(from..from + outputs);
-                let y = &mut y[from * pixels..];
-                let (x, mut y) = (self.images(x, group), Images { data: y, image: g.num_output * pixels });
-                tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, false), &x, &mut y, &end);
-            }
-            return;
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.forward(simd::kernels(self.isa), x, w, end, y);
         }
+        let Some(tiles) = &self.winograd.forward else {
+            return forward::forward(self, x, w, end, y);
+        };
+        let (outputs, pixels) = (g.num_output / g.groups, self.windows.pixels);
         for group in 0..g.groups {
-            let columns = g.batch * pixels;
             let from = group * outputs;
-            let a = Matrix {
-                data: &w[from * depth..][..outputs * depth],
-                lane_step: depth,
-                k_step: 1,
-                scale: T::one(),
-            };
-            let b = Columns { windows: &self.windows, x: self.group_of(x, group) };
-            let product = Product {
-                kernels: simd::kernels(self.isa),
-                m: outputs,
-                n: columns,
-                k: depth,
-                k_unit: self.windows.taps.len(),
-                k_image: depth,
-                a: &a,
-                b: &b,
-                beta: T::zero(),
-                end: end.rows(from..from + outputs),
-            };
-            let y = y.get_mut(from * pixels..).unwrap_or_default();
-            product.run(&Output::images(y, outputs, columns, pixels, pixels, g.num_output * pixels));
+            let end = end.rows(from..from + outputs);
+            let y = &mut y[from * pixels..];
+            let (x, mut y) = (self.images(x, group), Images { data: y, image: g.num_output * pixels });
+            tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, false), &x, &mut y, &end);
         }
     }
 
@@ -170,9 +200,14 @@ impl Convolution {
     pub fn backward_data<T: Real>(&self, w: &[T], dy: &[T], dx: &mut [T]) {
         let (w, dy) = (&w[..self.weights_len()], &dy[..self.top_len()]);
         let dx = &mut dx[..self.bottom_len()];
-        if self.is_depthwise() {
-            let each = self.geometry.num_output / self.geometry.channels;
-            return depthwise::backward_data(&self.windows, each, w, dy, dx);
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(dx.len()), |left: &mut [T]| {
+                rest.backward_data(w, dy, left);
+                thin.put(left, dx);
+            });
+        }
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.backward_data(simd::kernels(self.isa), w, dy, dx);
         }
         let Some(tiles) = &self.winograd.data else {
             return data::backward(self, w, dy, dx);
@@ -191,8 +226,14 @@ impl Convolution {
         let g = &self.geometry;
         let (x, dy) = (&x[..self.bottom_len()], &dy[..self.top_len()]);
         let dw = &mut dw[..self.weights_len()];
-        if self.is_depthwise() {
-            return depthwise::backward_weights(&self.windows, g.num_output / g.channels, x, dy, dw);
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(x.len()), |left: &mut [T]| {
+                thin.take(x, left);
+                rest.backward_weights(left, dy, dw);
+            });
+        }
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.backward_weights(simd::kernels(self.isa), x, dy, dw);
         }
         let (outputs, depth) = (g.num_output / g.groups, self.depth());
         let size = outputs * depth;
@@ -204,35 +245,16 @@ impl Convolution {
             }
             return;
         }
-        for group in 0..g.groups {
-            let dw = &mut dw[group * size..][..size];
-            let dy = &dy.get(group * outputs * self.windows.pixels..).unwrap_or_default();
-            let x = self.group_of(x, group);
-            let parts = self.parts();
-            if parts == 1 {
-                self.part_of_weights(0..g.batch, x, dy, T::one(), dw);
-                continue;
+        if let Some(direct) = &self.direct.weights {
+            for group in 0..g.groups {
+                let dy = self.gradients(dy, group);
+                let dy = Batch { data: dy.data, image: dy.image, samples: g.batch, channels: outputs };
+                let (x, dw) = (self.batch(x, group), &mut dw[group * size..][..size]);
+                direct.weights(simd::kernels(self.isa), &self.windows, &x, &dy, dw);
             }
-            // Sums over blocks of samples, each on its own, then added in order.
-            let each = g.batch.div_ceil(parts);
-            scratch(g.batch.div_ceil(each) * size, |sums: &mut [T]| {
-                for_each_chunk(sums, size, |offset, sum| {
-                    let first = offset / size * each;
-                    self.part_of_weights(first..(first + each).min(g.batch), x, dy, T::zero(), sum);
-                });
-                let sums = &*sums;
-                for_each_chunk(
-                    dw,
-                    1 << 12,
-                    #[inline(always)]
-                    |offset, dw| {
-                        for sum in sums.chunks_exact(size) {
-                            dw.iter_mut().zip(&sum[offset..]).for_each(|(dw, &sum)| *dw += sum);
-                        }
-                    },
-                );
-            });
+            return;
         }
+        weights::backward(self, x, dy, dw);
     }
 
     /// `db += Σ dy` over samples and pixels.
@@ -251,51 +273,6 @@ impl Convolution {
                 }
             },
         );
-    }
-
-    /// The sum over some samples.
-    fn part_of_weights<T: Real>(
-        &self,
-        samples: std::ops::Range<usize>,
-        x: &[T],
-        dy: &[T],
-        beta: T,
-        dw: &mut [T],
-    ) {
-        let (g, pixels) = (&self.geometry, self.windows.pixels);
-        let (outputs, depth) = (g.num_output / g.groups, self.depth());
-        let image = g.num_output * pixels;
-        let a = ChannelRows { data: dy.get(samples.start * image..).unwrap_or_default(), image, pixels };
-        let x = x.get(samples.start * g.channels * self.windows.plane()..).unwrap_or_default();
-        let b = Rows { windows: &self.windows, x };
-        let product = Product {
-            kernels: simd::kernels(self.isa),
-            m: outputs,
-            n: depth,
-            k: samples.len() * pixels,
-            k_unit: pixels,
-            k_image: pixels,
-            a: &a,
-            b: &b,
-            beta,
-            end: Ending::none(),
-        };
-        product.run(&Output::matrix(dw, outputs, depth));
-    }
-
-    /// In how many parts a weight gradient is summed: one if its columns give work enough for many threads.
-    fn parts(&self) -> usize {
-        let g = &self.geometry;
-        let columns = self.depth().div_ceil(64);
-        if columns >= 8 {
-            return 1;
-        }
-        let work = self.multiply_adds() / g.groups / GRAIN;
-        g.batch.min(PARTS / columns).min(work).max(1)
-    }
-
-    fn is_depthwise(&self) -> bool {
-        self.geometry.groups == self.geometry.channels && self.geometry.groups > 1
     }
 
     /// Length of the sums of a forward pass.
@@ -329,6 +306,12 @@ impl Convolution {
     /// The channels of the bottom that a group reads.
     fn images<'a, T>(&self, x: &'a [T], group: usize) -> Images<&'a [T]> {
         Images { data: self.group_of(x, group), image: self.geometry.channels * self.windows.plane() }
+    }
+
+    /// The same for windows that are read where they lie.
+    fn batch<'a, T>(&self, x: &'a [T], group: usize) -> Batch<'a, T> {
+        let (g, Images { data, image }) = (&self.geometry, self.images(x, group));
+        Batch { data, image, samples: g.batch, channels: g.channels / g.groups }
     }
 
     /// The channels of the top's gradient that a group has.

@@ -1,7 +1,7 @@
 //! Operands that are not windows: gradients of tops as they stand, and turned weights.
 
 use crate::math::Real;
-use crate::math::gemm::pack::{Source, chunk_of_rows, copy_planes, transpose};
+use crate::math::gemm::pack::{CHUNK_OF_ROWS, Source, copy_planes, transpose};
 use crate::math::simd::{Kernels, Run};
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub(super) struct PixelColumns<'a, T> {
 
 impl<T: Real> Source<T> for PixelColumns<'_, T> {
     fn chunk(&self) -> usize {
-        chunk_of_rows::<T>(self.pixels)
+        CHUNK_OF_ROWS
     }
 
     fn panel(
@@ -89,7 +89,18 @@ pub(super) struct Turned<'a, T> {
 }
 
 impl<T: Real> Source<T> for Turned<'_, T> {
-    fn panel(&self, _: &Kernels<T>, lanes: Range<usize>, k: Range<usize>, width: usize, panel: &mut [T]) {
+    fn panel(
+        &self,
+        kernels: &Kernels<T>,
+        lanes: Range<usize>,
+        k: Range<usize>,
+        width: usize,
+        panel: &mut [T],
+    ) {
+        if self.taps == 1 {
+            let run = Run { lane: 0, len: lanes.len(), start: lanes.start, plane: self.channels };
+            return copy_planes(kernels, self.weights, &[run], k, width, panel);
+        }
         for (k, group) in k.zip(panel.chunks_exact_mut(width)) {
             let from = k / self.taps * self.channels * self.taps + self.taps - 1 - k % self.taps;
             let lanes = self.weights[from + lanes.start * self.taps..].iter().step_by(self.taps);

@@ -131,6 +131,9 @@ fn geometries() -> Vec<Geometry> {
         square(3, 1, 5, 7, &[4, 6], 1, 0, 1, 1),
         square(2, 2, 6, 4, &[7, 7], 1, 0, 2, 1),
         square(2, 1, 9, 33, &[5, 5], 1, 1, 1, 1),
+        square(2, 2, 18, 26, &[12, 13], 1, 0, 1, 1),
+        square(2, 1, 6, 70, &[25], 1, 0, 3, 1),
+        square(9, 1, 530, 60, &[14, 14], 1, 0, 2, 1),
         // LeNet, smaller
         square(3, 1, 1, 20, &[14, 14], 5, 0, 1, 1),
         square(5, 1, 20, 50, &[12, 12], 5, 0, 1, 1),
@@ -151,6 +154,12 @@ fn geometries() -> Vec<Geometry> {
         square(2, 6, 6, 6, &[9, 9], 3, 1, 1, 1),
         square(2, 4, 4, 8, &[10, 9], 3, 1, 2, 1),
         square(2, 3, 3, 3, &[20, 21], 3, 0, 1, 2),
+        square(2, 3, 3, 3, &[11, 16], 3, 1, 3, 1),
+        square(2, 2, 2, 2, &[7, 18], 2, 1, 4, 1),
+        square(3, 5, 5, 5, &[4, 4], 5, 2, 1, 1),
+        square(2, 3, 3, 6, &[33, 40], 5, 2, 2, 1),
+        square(2, 3, 3, 3, &[19], 3, 1, 2, 1),
+        square(2, 3, 3, 6, &[5, 4, 6], 3, 1, 1, 1),
         // 0, 1 and 3 axes
         square(3, 1, 4, 5, &[], 1, 0, 1, 1),
         square(2, 1, 3, 4, &[50], 5, 2, 1, 1),
@@ -211,6 +220,50 @@ fn tiles_agree_with_the_definition() {
 }
 
 #[test]
+fn windows_read_in_place_agree_with_the_definition() {
+    for g in [
+        square(2, 1, 3, 33, &[9, 16], 3, 1, 1, 1),
+        square(3, 2, 8, 30, &[13, 24], 5, 2, 1, 1),
+        square(2, 1, 5, 50, &[12, 12], 5, 0, 1, 1),
+        square(2, 1, 2, 150, &[8, 9], 3, 1, 1, 1),
+        square(2, 1, 3, 20, &[23, 39], 7, 3, 2, 1),
+        square(1, 1, 2, 15, &[27, 30], 11, 2, 4, 1),
+        square(2, 1, 8, 8, &[10, 22], 3, 2, 1, 2),
+        square(1, 1, 40, 17, &[50, 50], 3, 1, 1, 1),
+    ] {
+        for isa in isas() {
+            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+            plan.winograd = Winograd::default();
+            let direct = Direct::suited(&g, plan.output());
+            assert!(direct.is_some());
+            let dense = g.stride[1] == 1 && g.dilation[1] == 1 && g.kernel[1] <= 5;
+            plan.direct = InPlace { forward: direct, weights: direct.filter(|_| dense) };
+            if let DataForm::Gather(gather) = &mut plan.data {
+                let turned = Geometry { input: plan.output.clone(), ..g.clone() };
+                let pad = (0..2).map(|i| (g.kernel[i] - 1) * g.dilation[i] - g.pad[i]).collect();
+                gather.direct = Direct::suited(&Geometry { pad, ..turned }, &g.input);
+            }
+            check_plan::<f32>(isa, &plan);
+            check_plan::<f64>(isa, &plan);
+        }
+    }
+}
+
+#[test]
+fn packed_windows_agree_with_the_definition() {
+    for g in geometries().into_iter().filter(|g| g.groups == 1 || g.groups < g.channels) {
+        for isa in isas() {
+            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+            (plan.winograd, plan.direct) = (Winograd::default(), InPlace::default());
+            if let DataForm::Gather(gather) = &mut plan.data {
+                gather.direct = None;
+            }
+            check_plan::<f32>(isa, &plan);
+        }
+    }
+}
+
+#[test]
 fn large_images_are_cut_into_bands() {
     check::<f32>(Isa::detect(), &square(2, 1, 9, 8, &[60, 61], 3, 1, 1, 1));
     check::<f32>(Isa::detect(), &square(2, 1, 60, 16, &[30, 30], 3, 1, 1, 1));
@@ -225,6 +278,8 @@ fn bits_do_not_depend_on_threads() {
         square(3, 2, 32, 64, &[28, 28], 3, 1, 1, 1),
         square(3, 1, 32, 64, &[28, 28], 3, 1, 2, 1),
         square(3, 32, 32, 32, &[28, 28], 3, 1, 1, 1),
+        square(3, 32, 32, 64, &[28, 28], 3, 1, 2, 1),
+        square(100, 1, 8, 32, &[16, 16], 5, 2, 1, 1),
     ] {
         let plan = Convolution::new(&g).expect("a valid geometry");
         let (x, w) = (noise::<f32>(plan.bottom_len(), 1), noise::<f32>(plan.weights_len(), 2));

@@ -1,7 +1,7 @@
 //! The windows of images as a matrix that is never stored: row (channel, tap), column (image, pixel).
 
 use crate::math::Real;
-use crate::math::gemm::pack::{Panel, Source, Split, chunk_of_rows, each_panel};
+use crate::math::gemm::pack::{CHUNK_OF_ROWS, Panel, Source, Split, each_panel};
 use crate::math::scratch::scratch;
 use crate::math::simd::{Copy, Kernels, Run, Turn};
 use std::ops::Range;
@@ -76,6 +76,13 @@ impl Windows {
         };
         let (input, output, kernel) = (widen(input, 1), widen(output, 1), widen(kernel, 1));
         let (pad, stride, dilation) = (widen(pad, 0), widen(stride, 1), widen(dilation, 1));
+        // Windows of one element that lie side by side: the plane is one line, and runs are as long as can be.
+        let all = |x: &[usize], is: usize| x.iter().all(|&x| x == is);
+        let flat = all(&kernel, 1) && all(&stride, 1) && all(&pad, 0);
+        let line = |x: Vec<usize>| if flat { vec![1, x.iter().product()] } else { x };
+        let ones = |x: Vec<usize>| if flat { x[..2].to_vec() } else { x };
+        let (input, output) = (line(input), line(output));
+        let (kernel, pad, stride, dilation) = (ones(kernel), ones(pad), ones(stride), ones(dilation));
         let last = input.len() - 1;
         let step = stride[last];
         let mut padded: Vec<usize> = input.iter().zip(&pad).map(|(n, p)| n + 2 * p).collect();
@@ -115,6 +122,11 @@ impl Windows {
         self.padded.iter().product()
     }
 
+    /// Whether windows are single elements side by side, so that planes are what the product reads.
+    pub(super) fn are_planes(&self) -> bool {
+        self.taps.len() == 1 && !self.is_padded() && self.pixels == self.plane()
+    }
+
     /// Whether planes must be copied.
     pub(super) fn is_padded(&self) -> bool {
         self.padded != self.input || self.step > 1
@@ -134,11 +146,6 @@ impl Windows {
                 None => to.fill(T::zero()),
             }
         }
-    }
-
-    /// Copies a plane with zeros around it.
-    pub(super) fn pad_plane<T: Real>(&self, plane: &[T], padded: &mut [T]) {
-        self.pad(plane, 0..self.padded[0], padded);
     }
 
     fn pad_axis<T: Real>(&self, axis: usize, from: &[T], to: &mut [T]) {
@@ -261,7 +268,7 @@ impl Windows {
 }
 
 /// Every `step`-th element. Steps that are constants become shuffles of whole vectors.
-fn take_each<T: Real>(from: &[T], step: usize, to: &mut [T]) {
+pub(super) fn take_each<T: Real>(from: &[T], step: usize, to: &mut [T]) {
     fn constant<T: Real, const STEP: usize>(from: &[T], to: &mut [T]) {
         let (groups, rest) = from.as_chunks::<STEP>();
         to.iter_mut().zip(groups).for_each(|(to, group)| *to = group[0]);
@@ -277,7 +284,7 @@ fn take_each<T: Real>(from: &[T], step: usize, to: &mut [T]) {
 }
 
 /// Offsets in an array of sizes `sizes` of all indices below `counts`, taken `steps` apart.
-fn offsets(counts: &[usize], steps: &[usize], sizes: &[usize]) -> Vec<usize> {
+pub(super) fn offsets(counts: &[usize], steps: &[usize], sizes: &[usize]) -> Vec<usize> {
     let mut all = vec![0];
     for (axis, (&count, &step)) in counts.iter().zip(steps).enumerate() {
         let inner: usize = sizes[axis + 1..].iter().product();
@@ -307,21 +314,27 @@ impl<T: Real> Source<T> for Columns<'_, T> {
         let channels = k.start / taps..(k.end - 1) / taps + 1;
         let rows = k.start - channels.start * taps..k.end - channels.start * taps;
         w.band(self.x, channels, lanes.clone(), |band| {
-            let chunk = chunk_of_rows::<T>(w.plane());
-            each_panel(split, lanes.len(), rows, chunk, block, |Panel { start, len, width }, rows, panel| {
-                let mut runs = [Run::default(); 64];
-                let first = lanes.start + start;
-                let (count, _) = w.runs(band, first..first + len, &mut runs);
-                let copy = Copy {
-                    image: band.data,
-                    runs: &runs[..count],
-                    offsets: &w.taps,
-                    rows,
-                    width,
-                    panel: std::ptr::null_mut(),
-                };
-                kernels.copy(&copy, panel);
-            });
+            each_panel(
+                split,
+                lanes.len(),
+                rows,
+                CHUNK_OF_ROWS,
+                block,
+                |Panel { start, len, width }, rows, panel| {
+                    let mut runs = [Run::default(); 64];
+                    let first = lanes.start + start;
+                    let (count, _) = w.runs(band, first..first + len, &mut runs);
+                    let copy = Copy {
+                        image: band.data,
+                        runs: &runs[..count],
+                        offsets: &w.taps,
+                        rows,
+                        width,
+                        panel: std::ptr::null_mut(),
+                    };
+                    kernels.copy(&copy, panel);
+                },
+            );
         });
     }
 

@@ -13,7 +13,7 @@ use super::simd::{self, Isa};
 use super::vector;
 pub use product::Ending;
 use product::{Output, Product};
-use strips::{Side, Strips};
+pub(crate) use strips::{Side, Strips};
 
 /// Sides of products that [`Strips`] compute: a short one beside a matrix too large for the second-level cache, which
 /// would cost more to pack than to read in place. Measured on AlexNet's inner products at batch 32; smaller matrices
@@ -95,9 +95,7 @@ pub(crate) fn gemm_on<T: Real>(
     let kernels = simd::kernels(isa);
     let large = size_of_val(a).max(size_of_val(b)).max(size_of_val(c)) > LARGE_BYTES;
     if large && SHORT.contains(&m.min(n).min(k)) {
-        let straight = Strips { kernels, k, s: left, v: right, alpha, beta, turned: false, c_step: n };
-        let turned = Strips { s: right, v: left, turned: true, ..straight };
-        let strips = if turned.cost() < straight.cost() { turned } else { straight };
+        let strips = Strips::choose(kernels, k, left, right, alpha, beta);
         if !strips.is_far() {
             return strips.run(c);
         }

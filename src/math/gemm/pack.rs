@@ -73,11 +73,9 @@ impl Split {
     }
 }
 
-/// Part of k to pack for all panels of a block if the lanes are neighbours in memory and the rows, `step` apart, lie on
-/// pages of their own: few pages at a time.
-pub(crate) fn chunk_of_rows<T>(step: usize) -> usize {
-    if step * size_of::<T>() >= 4096 { 32 } else { usize::MAX }
-}
+/// Part of k to pack for all panels of a block if the lanes are neighbours in memory: few rows at a time, so that the
+/// lines that two panels share are still near, and few pages are in use at once.
+pub(crate) const CHUNK_OF_ROWS: usize = 32;
 
 /// Calls `f(panel, part of k, memory)` for all panels of a block and all parts of at most `chunk` of k. Lanes of the
 /// memory that the panel does not use are zero.
@@ -148,7 +146,7 @@ pub(crate) struct Matrix<'a, T> {
 
 impl<T: Real> Source<T> for Matrix<'_, T> {
     fn chunk(&self) -> usize {
-        if self.lane_step == 1 { chunk_of_rows::<T>(self.k_step) } else { usize::MAX }
+        if self.lane_step == 1 { CHUNK_OF_ROWS } else { usize::MAX }
     }
 
     fn panel(

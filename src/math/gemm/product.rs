@@ -18,6 +18,8 @@ const A_BYTES: usize = 8 << 20;
 const ROWS: usize = 2048;
 /// Multiply-adds that are worth a thread: about 5 microseconds.
 const GRAIN: usize = 1 << 18;
+/// Least rows of a part of a task.
+const LEAST_ROWS: usize = 56;
 /// Pieces that a product is cut into if it is large enough.
 const PIECES: usize = 32;
 
@@ -91,13 +93,6 @@ impl<'a, T: Real> Ending<'a, T> {
     pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
         let some = |all: Option<&'a [T]>| all.map(|all| &all[rows.clone()]);
         Ending { scale: some(self.scale), bias: some(self.bias), floor: self.floor }
-    }
-
-    /// What becomes of a sum in this row.
-    #[inline(always)]
-    pub(crate) fn apply(&self, row: usize, sum: T) -> T {
-        let y = self.scale.map_or(T::one(), |s| s[row]) * sum + self.bias.map_or(T::zero(), |b| b[row]);
-        if y < self.floor { self.floor } else { y }
     }
 }
 
@@ -185,13 +180,14 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         let deep = (A_BYTES / (size * rows * k.each)).max(1);
         let work = rows * self.k.min(deep * k.each);
         let cached = (B_BYTES / (size * k.each)).min(2048);
-        let shared = self.n.div_ceil(PIECES).max(GRAIN.div_ceil(work));
+        // Rows are cut first: all parts share a packed block of B, and each packed A that its task reads is read for many
+        // columns.
+        let most = (rows / LEAST_ROWS).clamp(1, PIECES);
+        let shared = (self.n * most).div_ceil(PIECES).max(GRAIN.div_ceil(work));
         let columns = cached.min(shared).next_multiple_of(self.kernels.columns());
         let columns = Cut::new(self.n, image, columns, self.kernels.columns());
-        let pieces = columns.count();
-        let worth = (work * self.n.min(columns.each) / GRAIN).clamp(1, (PIECES / pieces).max(1));
-        // Each part packs B again, which its rows must pay for.
-        let parts = worth.min((rows / 64).max(1));
+        let worth = work * self.n.min(columns.each) / GRAIN;
+        let parts = worth.min(PIECES.div_ceil(columns.count())).clamp(1, most);
         Blocks { rows, k, deep, columns, parts }
     }
 
@@ -202,6 +198,28 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         if self.m == 0 || self.n == 0 || self.k == 0 {
             return;
         }
+        // Most tiles would span small images, and be put together and taken apart for each block of k.
+        let small = c.columns < self.n && c.columns < 2 * self.kernels.columns();
+        if !small || self.k <= K_BYTES / size_of::<T>() || !self.beta.is_zero() {
+            return self.run_on(c);
+        }
+        scratch(self.m * self.n, |whole: &mut [T]| {
+            self.run_on(&Output::matrix(whole, self.m, self.n));
+            let whole = &*whole;
+            for_each_index(self.m, GRAIN.div_ceil(8 * self.n), |row| {
+                for (image, from) in whole[row * self.n..][..self.n].chunks(c.columns).enumerate() {
+                    // SAFETY: `Output` checked that its rows and images lie inside C; no other task has this row.
+                    let to = unsafe {
+                        std::slice::from_raw_parts_mut(c.data.add(row * c.row + image * c.image), from.len())
+                    };
+                    to.copy_from_slice(from);
+                }
+            });
+        });
+    }
+
+    /// Computes C where it lies.
+    fn run_on(&self, c: &Output<T>) {
         let blocks = self.blocks(c.columns);
         let pieces = blocks.columns.count();
         for top in (0..self.m).step_by(blocks.rows) {
@@ -211,9 +229,8 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
                 let len = blocks.k.block(deep.end - 1).end - blocks.k.block(first).start;
                 scratch(rows.len() * len, |packed: &mut [T]| {
                     self.pack_a(&blocks, &rows, &deep, packed);
-                    for_each_index(pieces * blocks.parts, 1, |task| {
-                        let columns = blocks.columns.block(task % pieces);
-                        self.piece(&blocks, &rows, task / pieces, &deep, columns, packed, c);
+                    for_each_index(pieces, 1, |piece| {
+                        self.piece(&blocks, &rows, &deep, blocks.columns.block(piece), packed, c);
                     });
                 });
             }
@@ -244,20 +261,17 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         });
     }
 
-    /// One task: some columns, and one part of the rows.
-    #[allow(clippy::too_many_arguments)]
+    /// One task: some columns. Parts of the rows are tasks of their own.
     pub(crate) fn piece(
         &self,
         blocks: &Blocks,
         rows: &Range<usize>,
-        part: usize,
         deep: &Range<usize>,
         columns: Range<usize>,
         packed: &[T],
         c: &Output<T>,
     ) {
         let panels = self.split_a().count(rows.len());
-        let panels = panels * part / blocks.parts..panels * (part + 1) / blocks.parts;
         let width = self.split_b().width(columns.len());
         let origin = blocks.k.block(deep.start).start;
         scratch(width * blocks.k.each, |right: &mut [T]| {
@@ -265,8 +279,12 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
                 let k = blocks.k.block(i);
                 let right = &mut right[..width * k.len()];
                 self.b.pack(self.kernels, columns.clone(), k.clone(), self.split_b(), right);
-                let left = &packed[(k.start - origin) * rows.len()..][..rows.len() * k.len()];
-                self.sweep(rows, &panels, &columns, k, left, right, c);
+                let (left, right) =
+                    (&packed[(k.start - origin) * rows.len()..][..rows.len() * k.len()], &*right);
+                for_each_index(blocks.parts, 1, |part| {
+                    let panels = panels * part / blocks.parts..panels * (part + 1) / blocks.parts;
+                    self.sweep(rows, &panels, &columns, k.clone(), left, right, c);
+                });
             }
         });
     }
@@ -336,28 +354,37 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
             }
             return;
         }
-        // The tile spans images: computed aside, then copied pixel by pixel.
+        // The tile spans images: computed aside, where the old numbers are brought first.
         let mut aside = [T::zero(); 512];
+        assert!(a.len * b.width <= aside.len());
         tile.c = aside.as_mut_ptr();
         tile.c_step = b.width;
-        tile.beta = T::zero();
-        (tile.scale, tile.bias, tile.floor) = (std::ptr::null(), std::ptr::null(), T::neg_infinity());
-        assert!(a.len * b.width <= aside.len());
         // SAFETY: as above, and the tile aside is long enough.
         unsafe {
+            let parts = || {
+                let mut lane = 0;
+                std::iter::from_fn(move || {
+                    let (from, at) = (lane, j + lane);
+                    let len = (c.columns - at % c.columns).min(b.len - from);
+                    lane += len;
+                    (len > 0).then(|| {
+                        (from, len, c.data.add(i * c.row + at / c.columns * c.image + at % c.columns))
+                    })
+                })
+            };
+            if !beta.is_zero() {
+                for (row, values) in aside.chunks_exact_mut(b.width).take(a.len).enumerate() {
+                    for (lane, len, at) in parts() {
+                        values[lane..][..len]
+                            .copy_from_slice(std::slice::from_raw_parts(at.add(row * c.row), len));
+                    }
+                }
+            }
             self.kernels.tile(a.len, b.width, &tile);
             for (row, values) in aside.chunks_exact(b.width).take(a.len).enumerate() {
-                let mut at = c.data.add((i + row) * c.row + image * c.image);
-                let mut column = column;
-                for &value in &values[..b.len] {
-                    if column == c.columns {
-                        column = 0;
-                        at = at.add(c.image);
-                    }
-                    let old = at.add(column);
-                    let sum = if beta.is_zero() { value } else { value + beta * *old };
-                    *old = end.apply(row, sum);
-                    column += 1;
+                for (lane, len, at) in parts() {
+                    std::slice::from_raw_parts_mut(at.add(row * c.row), len)
+                        .copy_from_slice(&values[lane..][..len]);
                 }
             }
         }

@@ -2,10 +2,12 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
+use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Copy, Fold, Gather, Spread, Turn};
+use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
 use crate::math::Real;
 use std::arch::x86_64::*;
 
@@ -29,6 +31,16 @@ impl Lanes<f32> for Avx2 {
     unsafe fn store(p: *mut f32, v: __m256) {
         // SAFETY: as above; the lanes are good at `p`.
         unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: __m256) {
+        // SAFETY: as above; the lanes are good at `p`, which is aligned.
+        unsafe { _mm256_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every processor with these features has it.
+        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
@@ -69,6 +81,30 @@ impl Lanes<f32> for Avx2 {
     unsafe fn load_masked(p: *const f32, bits: u32) -> __m256 {
         // SAFETY: as above; masked lanes are not touched.
         unsafe { _mm256_maskload_ps(p, chosen_32(bits)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(p: *const f32, q: *const f32) -> __m256 {
+        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
+        unsafe { _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(q)) }
+    }
+
+    #[inline(always)]
+    unsafe fn deal(a: __m256, b: __m256) -> (__m256, __m256) {
+        // SAFETY: as above.
+        unsafe {
+            // Pairs of a and b alternate: the middle two change places.
+            let order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(v)));
+            (order(_mm256_shuffle_ps::<0x88>(a, b)), order(_mm256_shuffle_ps::<0xdd>(a, b)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn join(even: __m256, odd: __m256) -> (__m256, __m256) {
+        // SAFETY: as above.
+        unsafe {
+            let (low, high) = (_mm256_unpacklo_ps(even, odd), _mm256_unpackhi_ps(even, odd));
+            (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
+        }
     }
 
     const TURN: usize = 4;
@@ -136,6 +172,16 @@ impl Lanes<f64> for Avx2 {
     unsafe fn store(p: *mut f64, v: __m256d) {
         // SAFETY: as above; the lanes are good at `p`.
         unsafe { _mm256_storeu_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f64, v: __m256d) {
+        // SAFETY: as above; the lanes are good at `p`, which is aligned.
+        unsafe { _mm256_stream_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every processor with these features has it.
+        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn add(a: __m256d, b: __m256d) -> __m256d {
@@ -247,6 +293,24 @@ where
 }
 
 #[target_feature(enable = "avx2,fma")]
+unsafe fn stream<T: Real>(from: &[T], to: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the features are enabled here.
+    unsafe { stream_all::<T, Avx2>(from, to) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn fence<T: Real>()
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the features are enabled here.
+    unsafe { Avx2::fence() }
+}
+
+#[target_feature(enable = "avx2,fma")]
 unsafe fn copy<T: Real>(c: &Copy<T>)
 where
     Avx2: Lanes<T>,
@@ -289,6 +353,69 @@ where
 {
     // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
     unsafe { gather_tiles::<T, Avx2>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `blend_taps`; the features are enabled here.
+    unsafe { blend_taps::<T, Avx2>(b, out) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `dot_taps`; the features are enabled here.
+    unsafe { dot_taps::<T, Avx2>(d, sums) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `lay_lines`; the features are enabled here.
+    unsafe { lay_lines::<T, Avx2>(l, to) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn patches<T: Real>(p: &Patch<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `patch_rows`; the features are enabled here.
+    unsafe { patch_rows::<T, Avx2, 6>(p) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn correlate<T: Real>(c: &Correlate<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `correlate_taps`; the features are enabled here.
+    unsafe { correlate_taps::<T, Avx2, 2, 1>(c) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { deal_pairs::<T, Avx2>(from, even, odd) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T])
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { join_pairs::<T, Avx2>(even, odd, to) }
 }
 
 /// Runs `f` compiled with the features, which the caller has checked.
@@ -341,9 +468,19 @@ where
             ],
         ],
         copy: copy::<T>,
+        stream: stream::<T>,
+        fence: fence::<T>,
         turn: turn::<T>,
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        blend: blend::<T>,
+        dots: dots::<T>,
+        lines: lines::<T>,
+        deal: deal::<T>,
+        join: join::<T>,
+        patches: patches::<T>,
+        correlate: correlate::<T>,
+        tap_rows: [2, 1],
     };
 }

@@ -2,10 +2,12 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
+use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Copy, Fold, Gather, Spread, Turn};
+use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
 use crate::math::Real;
 use std::arch::x86_64::*;
 
@@ -29,6 +31,16 @@ impl Lanes<f32> for Avx512 {
     unsafe fn store(p: *mut f32, v: __m512) {
         // SAFETY: as above; the lanes are good at `p`.
         unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: __m512) {
+        // SAFETY: as above; the lanes are good at `p`, which is aligned.
+        unsafe { _mm512_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every processor with these features has it.
+        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
@@ -71,6 +83,17 @@ impl Lanes<f32> for Avx512 {
         unsafe { _mm512_maskz_loadu_ps(bits as __mmask16, p) }
     }
 
+    #[inline(always)]
+    unsafe fn load_halves(p: *const f32, q: *const f32) -> __m512 {
+        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
+        unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q)) }
+    }
+    #[inline(always)]
+    unsafe fn store_masked(p: *mut f32, v: __m512, bits: u32) {
+        // SAFETY: as above; masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_ps(p, bits as __mmask16, v) }
+    }
+
     const TURN: usize = 4;
     #[inline(always)]
     unsafe fn turn(rows: &[*const f32; 16], at: usize, mut out: impl FnMut(usize, __m512)) {
@@ -91,6 +114,57 @@ impl Lanes<f32> for Avx512 {
             out(1, _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)));
             out(2, _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)));
             out(3, _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)));
+        }
+    }
+
+    const SQUARE: usize = 16;
+    #[inline(always)]
+    unsafe fn turn_square(rows: &[*const f32; 16], at: usize, mut out: impl FnMut(usize, __m512)) {
+        // SAFETY: as above; 16 numbers are good in each row.
+        unsafe {
+            let mut quads = [_mm512_setzero_ps(); 16];
+            for g in (0..16).step_by(4) {
+                // Quarter q of quads[g + j] holds number 4q + j of rows g to g + 3.
+                let row = |i: usize| _mm512_loadu_ps(rows[g + i].add(at));
+                let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
+                let (low, low2) = (_mm512_unpacklo_ps(r0, r1), _mm512_unpacklo_ps(r2, r3));
+                let (high, high2) = (_mm512_unpackhi_ps(r0, r1), _mm512_unpackhi_ps(r2, r3));
+                let (low, low2) = (_mm512_castps_pd(low), _mm512_castps_pd(low2));
+                let (high, high2) = (_mm512_castps_pd(high), _mm512_castps_pd(high2));
+                quads[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+                quads[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+                quads[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+                quads[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+            }
+            for j in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(quads[j], quads[4 + j]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(quads[j], quads[4 + j]);
+                let even2 = _mm512_shuffle_f32x4::<0x88>(quads[8 + j], quads[12 + j]);
+                let odd2 = _mm512_shuffle_f32x4::<0xdd>(quads[8 + j], quads[12 + j]);
+                out(j, _mm512_shuffle_f32x4::<0x88>(even, even2));
+                out(4 + j, _mm512_shuffle_f32x4::<0x88>(odd, odd2));
+                out(8 + j, _mm512_shuffle_f32x4::<0xdd>(even, even2));
+                out(12 + j, _mm512_shuffle_f32x4::<0xdd>(odd, odd2));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn deal(a: __m512, b: __m512) -> (__m512, __m512) {
+        // SAFETY: as above.
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+        }
+    }
+    #[inline(always)]
+    unsafe fn join(even: __m512, odd: __m512) -> (__m512, __m512) {
+        // SAFETY: as above.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            (_mm512_permutex2var_ps(even, low, odd), _mm512_permutex2var_ps(even, high, odd))
         }
     }
 
@@ -122,84 +196,6 @@ impl Lanes<f32> for Avx512 {
     }
 }
 
-impl Lanes<f64> for Avx512 {
-    type V = __m512d;
-    const COUNT: usize = 8;
-
-    #[inline(always)]
-    unsafe fn splat(x: f64) -> __m512d {
-        // SAFETY: runs in a function with the features.
-        unsafe { _mm512_set1_pd(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f64) -> __m512d {
-        // SAFETY: as above; the lanes are good at `p`.
-        unsafe { _mm512_loadu_pd(p) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f64, v: __m512d) {
-        // SAFETY: as above; the lanes are good at `p`.
-        unsafe { _mm512_storeu_pd(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m512d, b: __m512d) -> __m512d {
-        // SAFETY: as above.
-        unsafe { _mm512_add_pd(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d {
-        // SAFETY: as above.
-        unsafe { _mm512_fmadd_pd(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m512d, b: __m512d) -> __m512d {
-        // SAFETY: as above.
-        unsafe { _mm512_max_pd(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f64) {
-        // SAFETY: as above; a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch_far(p: *const f64) {
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(p: *const f64, n: usize) -> __m512d {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm512_maskz_loadu_pd(((1u16 << n) - 1) as __mmask8, p) }
-    }
-    #[inline(always)]
-    unsafe fn store_first(p: *mut f64, v: __m512d, n: usize) {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm512_mask_storeu_pd(p, ((1u16 << n) - 1) as __mmask8, v) }
-    }
-    #[inline(always)]
-    unsafe fn load_masked(p: *const f64, bits: u32) -> __m512d {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm512_maskz_loadu_pd(bits as __mmask8, p) }
-    }
-
-    const TURN: usize = 2;
-    #[inline(always)]
-    unsafe fn turn(rows: &[*const f64; 16], at: usize, mut out: impl FnMut(usize, __m512d)) {
-        // SAFETY: as above; two numbers are good in each row.
-        unsafe {
-            let pair = |i: usize| {
-                let v = _mm512_castpd128_pd512(_mm_loadu_pd(rows[i].add(at)));
-                let v = _mm512_insertf64x2::<1>(v, _mm_loadu_pd(rows[i + 2].add(at)));
-                let v = _mm512_insertf64x2::<2>(v, _mm_loadu_pd(rows[i + 4].add(at)));
-                _mm512_insertf64x2::<3>(v, _mm_loadu_pd(rows[i + 6].add(at)))
-            };
-            let (even, odd) = (pair(0), pair(1));
-            out(0, _mm512_unpacklo_pd(even, odd));
-            out(1, _mm512_unpackhi_pd(even, odd));
-        }
-    }
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>)
 where
@@ -216,6 +212,24 @@ where
 {
     // SAFETY: the caller keeps the contract of `walk`; the features are enabled here.
     unsafe { walk::<T, Avx512, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn stream<T: Real>(from: &[T], to: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the features are enabled here.
+    unsafe { stream_all::<T, Avx512>(from, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn fence<T: Real>()
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the features are enabled here.
+    unsafe { Avx512::fence() }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -261,6 +275,69 @@ where
 {
     // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
     unsafe { gather_tiles::<T, Avx512>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `blend_taps`; the features are enabled here.
+    unsafe { blend_taps::<T, Avx512>(b, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `dot_taps`; the features are enabled here.
+    unsafe { dot_taps::<T, Avx512>(d, sums) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `lay_lines`; the features are enabled here.
+    unsafe { lay_lines::<T, Avx512>(l, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn patches<T: Real>(p: &Patch<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `patch_rows`; the features are enabled here.
+    unsafe { patch_rows::<T, Avx512, 14>(p) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn correlate<T: Real>(c: &Correlate<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `correlate_taps`; the features are enabled here.
+    unsafe { correlate_taps::<T, Avx512, 4, 2>(c) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { deal_pairs::<T, Avx512>(from, even, odd) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T])
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { join_pairs::<T, Avx512>(even, odd, to) }
 }
 
 /// Runs `f` compiled with the features, which the caller has checked.
@@ -343,9 +420,19 @@ where
             ],
         ],
         copy: copy::<T>,
+        stream: stream::<T>,
+        fence: fence::<T>,
         turn: turn::<T>,
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        blend: blend::<T>,
+        dots: dots::<T>,
+        lines: lines::<T>,
+        deal: deal::<T>,
+        join: join::<T>,
+        patches: patches::<T>,
+        correlate: correlate::<T>,
+        tap_rows: [4, 2],
     };
 }

@@ -1,7 +1,9 @@
 //! The kernel everything rests on: a tile of a matrix product.
 
 use super::lanes::Lanes;
+use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
+use super::patch::{Correlate, Patch};
 use super::strip;
 use super::winograd::{Gather, Spread};
 use crate::math::Real;
@@ -16,10 +18,21 @@ pub struct Kernels<T: 'static> {
     pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
     pub(super) strips: strip::Table<T>,
     pub(super) copy: unsafe fn(&Copy<T>),
+    pub(super) stream: unsafe fn(&[T], &mut [T]),
+    pub(super) fence: unsafe fn(),
     pub(super) turn: unsafe fn(&Turn<T>),
     pub(super) fold: unsafe fn(&Fold<T>),
     pub(super) spread: unsafe fn(&Spread<T>),
     pub(super) gather: unsafe fn(&Gather<T>),
+    pub(super) blend: unsafe fn(&Blend<T>, &mut [T]),
+    pub(super) dots: unsafe fn(&Dots<T>, &mut [T]),
+    pub(super) lines: unsafe fn(&Lines<T>, &mut [T]),
+    pub(super) deal: unsafe fn(&[T], &mut [T], &mut [T]),
+    pub(super) join: unsafe fn(&[T], &[T], &mut [T]),
+    pub(super) patches: unsafe fn(&Patch<T>),
+    pub(super) correlate: unsafe fn(&Correlate<T>),
+    /// Rows of taps that `correlate` takes at once, for rows of 3 and of 5.
+    pub(super) tap_rows: [usize; 2],
 }
 
 /// A tile of `C = max(scale·(A·B + beta·C) + bias, floor)`: what to read and where to write.

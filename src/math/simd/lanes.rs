@@ -18,6 +18,15 @@ pub(crate) trait Lanes<T: Real> {
     unsafe fn load(p: *const T) -> Self::V;
     /// All lanes to memory.
     unsafe fn store(p: *mut T, v: Self::V);
+    /// All lanes to memory at an address that whole vectors divide, past the caches where the processor can.
+    #[inline(always)]
+    unsafe fn stream(p: *mut T, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { Self::store(p, v) }
+    }
+    /// Puts streamed numbers in order before what is written next.
+    #[inline(always)]
+    unsafe fn fence() {}
     /// `a + b`.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the instruction set can.
@@ -74,6 +83,34 @@ pub(crate) trait Lanes<T: Real> {
         }
     }
 
+    /// The first half of the lanes from `p`, the other one from `q`.
+    #[inline(always)]
+    unsafe fn load_halves(p: *const T, q: *const T) -> Self::V {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: half of the lanes are good at `p` and at `q`; the buffer holds COUNT <= 16.
+        unsafe {
+            let half = Self::COUNT / 2;
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), half);
+            std::ptr::copy_nonoverlapping(q, lanes.as_mut_ptr().add(half), half);
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// The lanes whose bits are set to memory; the others are not touched.
+    #[inline(always)]
+    unsafe fn store_masked(p: *mut T, v: Self::V, bits: u32) {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: the buffer holds COUNT <= 16 numbers; those of the set bits are good at `p`.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), v);
+            for (i, &lane) in lanes.iter().enumerate().take(Self::COUNT) {
+                if bits >> i & 1 == 1 {
+                    *p.wrapping_add(i) = lane;
+                }
+            }
+        }
+    }
+
     /// Columns that [`Lanes::turn`] transposes.
     const TURN: usize = 1;
 
@@ -87,6 +124,44 @@ pub(crate) trait Lanes<T: Real> {
                 *lane = *row.add(at);
             }
             out(0, Self::load(lanes.as_ptr()));
+        }
+    }
+
+    /// Rows and columns of a square that [`Lanes::turn_square`] transposes; 0 where it does not.
+    const SQUARE: usize = 0;
+
+    /// As [`Lanes::turn`] for SQUARE numbers of each row, read as whole vectors: rows a page apart share few places of the
+    /// first-level cache, which loses what is read of them bit by bit.
+    #[inline(always)]
+    unsafe fn turn_square(_: &[*const T; 16], _: usize, _: impl FnMut(usize, Self::V)) {}
+
+    /// The even lanes of `a` and `b`, and the odd ones.
+    #[inline(always)]
+    unsafe fn deal(a: Self::V, b: Self::V) -> (Self::V, Self::V) {
+        let (mut from, mut to) = ([T::zero(); 32], [T::zero(); 32]);
+        // SAFETY: each buffer holds 2·COUNT <= 32 numbers.
+        unsafe {
+            Self::store(from.as_mut_ptr(), a);
+            Self::store(from.as_mut_ptr().add(Self::COUNT), b);
+            for i in 0..Self::COUNT {
+                (to[i], to[Self::COUNT + i]) = (from[2 * i], from[2 * i + 1]);
+            }
+            (Self::load(to.as_ptr()), Self::load(to.as_ptr().add(Self::COUNT)))
+        }
+    }
+
+    /// The way back: a lane of `even` and one of `odd` in turn.
+    #[inline(always)]
+    unsafe fn join(even: Self::V, odd: Self::V) -> (Self::V, Self::V) {
+        let (mut from, mut to) = ([T::zero(); 32], [T::zero(); 32]);
+        // SAFETY: each buffer holds 2·COUNT <= 32 numbers.
+        unsafe {
+            Self::store(from.as_mut_ptr(), even);
+            Self::store(from.as_mut_ptr().add(Self::COUNT), odd);
+            for i in 0..Self::COUNT {
+                (to[2 * i], to[2 * i + 1]) = (from[i], from[Self::COUNT + i]);
+            }
+            (Self::load(to.as_ptr()), Self::load(to.as_ptr().add(Self::COUNT)))
         }
     }
 

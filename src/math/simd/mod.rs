@@ -8,18 +8,24 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_f64;
 mod kernels;
 mod lanes;
+mod lines;
 mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod patch;
 mod plain;
 mod strip;
 mod winograd;
 
 pub use kernels::Kernels;
 pub(crate) use kernels::Tile;
+pub(crate) use lines::{Blend, Dots, Lines};
 pub(crate) use moves::{Copy, Fold, Run, Turn};
+pub(crate) use patch::{Correlate, Patch};
 pub(crate) use strip::{Soon, Strip};
 pub(crate) use winograd::{Gather, POINTS, Place, SIDE, Spread};
 

@@ -76,6 +76,18 @@ impl<T: Real> Kernels<T> {
         unsafe { (self.copy)(&copy) }
     }
 
+    /// `to = from`, past the caches where the processor can. [`Kernels::fence`] comes before anybody else reads it.
+    pub(crate) fn stream(&self, from: &[T], to: &mut [T]) {
+        // SAFETY: a table is only handed out where the processor has its features.
+        unsafe { (self.stream)(from, to) }
+    }
+
+    /// Puts what was streamed in order before what is written next.
+    pub(crate) fn fence(&self) {
+        // SAFETY: as above.
+        unsafe { (self.fence)() }
+    }
+
     /// Transposes rows into a panel.
     pub(crate) fn turn(&self, turn: &Turn<T>, panel: &mut [T]) {
         let last = turn.lanes.iter().max().copied().unwrap_or(0);
@@ -142,6 +154,24 @@ pub(super) unsafe fn copy_rows<T: Real, S: Lanes<T>>(copy: &Copy<T>) {
     }
 }
 
+/// Body of the streaming kernels.
+///
+/// # Safety
+/// Only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn stream_all<T: Real, S: Lanes<T>>(from: &[T], to: &mut [T]) {
+    let n = from.len().min(to.len());
+    let (from, to) = (&from[..n], &mut to[..n]);
+    let head = to.as_ptr().align_offset(S::COUNT * size_of::<T>()).min(n);
+    let tail = head + (n - head) / S::COUNT * S::COUNT;
+    to[..head].copy_from_slice(&from[..head]);
+    to[tail..].copy_from_slice(&from[tail..]);
+    for i in (head..tail).step_by(S::COUNT) {
+        // SAFETY: whole vectors lie before `tail` in both, and those of `to` are aligned from `head` on.
+        unsafe { S::stream(to.as_mut_ptr().add(i), S::load(from.as_ptr().add(i))) }
+    }
+}
+
 /// Body of the transposing kernels.
 ///
 /// # Safety
@@ -157,10 +187,17 @@ pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
         let mut panel = turn.panel.wrapping_add(block * S::COUNT);
         let n = lanes.len();
         for run in turn.runs {
+            let squares = run.len - run.len.checked_rem(S::SQUARE).unwrap_or(run.len);
             let whole = run.len / S::TURN * S::TURN;
             // SAFETY: promised by the caller.
             unsafe {
-                for at in (0..whole).step_by(S::TURN) {
+                for at in (0..squares).step_by(S::SQUARE.max(1)) {
+                    S::turn_square(&rows, run.start + at, |i, v| {
+                        let to = panel.add((at + i) * turn.width);
+                        if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
+                    });
+                }
+                for at in (squares..whole).step_by(S::TURN) {
                     S::turn(&rows, run.start + at, |i, v| {
                         let to = panel.add((at + i) * turn.width);
                         if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }

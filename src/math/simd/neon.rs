@@ -2,10 +2,12 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
+use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Copy, Fold, Gather, Spread, Turn};
+use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
 use crate::math::Real;
 use std::arch::aarch64::*;
 
@@ -102,6 +104,17 @@ where
 }
 
 #[target_feature(enable = "neon")]
+unsafe fn stream<T: Real>(from: &[T], to: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the feature is enabled here.
+    unsafe { stream_all::<T, Neon>(from, to) }
+}
+
+unsafe fn fence() {}
+
+#[target_feature(enable = "neon")]
 unsafe fn copy<T: Real>(c: &Copy<T>)
 where
     Neon: Lanes<T>,
@@ -144,6 +157,69 @@ where
 {
     // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
     unsafe { gather_tiles::<T, Neon>(t) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `blend_taps`; the features are enabled here.
+    unsafe { blend_taps::<T, Neon>(b, out) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `dot_taps`; the features are enabled here.
+    unsafe { dot_taps::<T, Neon>(d, sums) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `lay_lines`; the features are enabled here.
+    unsafe { lay_lines::<T, Neon>(l, to) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn patches<T: Real>(p: &Patch<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `patch_rows`; the features are enabled here.
+    unsafe { patch_rows::<T, Neon, 8>(p) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn correlate<T: Real>(c: &Correlate<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `correlate_taps`; the features are enabled here.
+    unsafe { correlate_taps::<T, Neon, 4, 2>(c) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { deal_pairs::<T, Neon>(from, even, odd) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T])
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
+    unsafe { join_pairs::<T, Neon>(even, odd, to) }
 }
 
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
@@ -197,9 +273,19 @@ where
             ],
         ],
         copy: copy::<T>,
+        stream: stream::<T>,
+        fence,
         turn: turn::<T>,
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        blend: blend::<T>,
+        dots: dots::<T>,
+        lines: lines::<T>,
+        deal: deal::<T>,
+        join: join::<T>,
+        patches: patches::<T>,
+        correlate: correlate::<T>,
+        tap_rows: [4, 2],
     };
 }

@@ -2,10 +2,12 @@
 
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::moves::{copy_rows, fold_rows, turn_rows};
+use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
+use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::patch::{correlate_taps, patch_rows};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Copy, Fold, Gather, Spread, Turn};
+use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
 use crate::math::Real;
 
 struct Plain;
@@ -53,6 +55,13 @@ unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
     unsafe { walk::<T, Plain, MR, NV>(t) }
 }
 
+unsafe fn stream<T: Real>(from: &[T], to: &mut [T]) {
+    // SAFETY: plain code runs everywhere.
+    unsafe { stream_all::<T, Plain>(from, to) }
+}
+
+unsafe fn fence() {}
+
 unsafe fn copy<T: Real>(c: &Copy<T>) {
     // SAFETY: the caller keeps the contract of `copy_rows`; plain code runs everywhere.
     unsafe { copy_rows::<T, Plain>(c) }
@@ -78,6 +87,41 @@ unsafe fn gather<T: Real>(t: &Gather<T>) {
     unsafe { gather_tiles::<T, Plain>(t) }
 }
 
+unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T]) {
+    // SAFETY: the caller keeps the contract of `blend_taps`; plain code runs everywhere.
+    unsafe { blend_taps::<T, Plain>(b, out) }
+}
+
+unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T]) {
+    // SAFETY: the caller keeps the contract of `dot_taps`; plain code runs everywhere.
+    unsafe { dot_taps::<T, Plain>(d, sums) }
+}
+
+unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T]) {
+    // SAFETY: the caller keeps the contract of `lay_lines`; plain code runs everywhere.
+    unsafe { lay_lines::<T, Plain>(l, to) }
+}
+
+unsafe fn patches<T: Real>(p: &Patch<T>) {
+    // SAFETY: the caller keeps the contract of `patch_rows`; plain code runs everywhere.
+    unsafe { patch_rows::<T, Plain, 4>(p) }
+}
+
+unsafe fn correlate<T: Real>(c: &Correlate<T>) {
+    // SAFETY: the caller keeps the contract of `correlate_taps`; plain code runs everywhere.
+    unsafe { correlate_taps::<T, Plain, 2, 1>(c) }
+}
+
+unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T]) {
+    // SAFETY: the kernel stays inside of the slices; plain code runs everywhere.
+    unsafe { deal_pairs::<T, Plain>(from, even, odd) }
+}
+
+unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T]) {
+    // SAFETY: the kernel stays inside of the slices; plain code runs everywhere.
+    unsafe { join_pairs::<T, Plain>(even, odd, to) }
+}
+
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T> {
@@ -90,9 +134,19 @@ impl<T: Real> Table<T> {
             &[strip::<T, 1, 2>, strip::<T, 2, 2>, strip::<T, 3, 2>, strip::<T, 4, 2>],
         ],
         copy: copy::<T>,
+        stream: stream::<T>,
+        fence,
         turn: turn::<T>,
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        blend: blend::<T>,
+        dots: dots::<T>,
+        lines: lines::<T>,
+        deal: deal::<T>,
+        join: join::<T>,
+        patches: patches::<T>,
+        correlate: correlate::<T>,
+        tap_rows: [2, 1],
     };
 }

@@ -9,7 +9,8 @@ use std::mem::MaybeUninit;
 /// Most numbers in a row of a tile: three vectors of 16.
 const WIDEST: usize = 48;
 
-/// A tile of `C = alpha·A·B + beta·C`, where A may lie in any order and rows of B hold whole vectors.
+/// A tile of `C = max(scale·(alpha·A·B + beta·C) + bias, floor)`, where A may lie in any order and rows of B hold whole
+/// vectors.
 pub(crate) struct Strip<T> {
     /// Length of the sums.
     pub k: usize,
@@ -37,10 +38,16 @@ pub(crate) struct Strip<T> {
     pub alpha: T,
     /// Factor of the old C; 0 ignores what is there, NaN too.
     pub beta: T,
+    /// One factor per row of a tile that is not `turned`, or null.
+    pub scale: *const T,
+    /// One number per row to add, or null, as `scale`.
+    pub bias: *const T,
+    /// The least number written: −∞ for none.
+    pub floor: T,
 }
 
 /// Memory that will be used soon: eight rows side by side, `row` numbers apart; of one row after the other, the line
-/// that is `step` numbers further for each of the `k` steps.
+/// that is `step` eighths of a number further for each of the `k` steps.
 #[derive(Clone, Copy)]
 pub(crate) struct Soon<T> {
     /// Never read, so it may be any address.
@@ -97,7 +104,7 @@ pub(super) unsafe fn walk<T: Real, S: Lanes<T>, const MR: usize, const NV: usize
         let rows: [*const T; MR] = black_box(std::array::from_fn(|i| t.a.wrapping_add(i * t.a_row)));
         let (mut at, mut b) = (0, t.b);
         for l in 0..t.k {
-            S::prefetch_far(t.soon.start.wrapping_add((l & 7) * t.soon.row + l * t.soon.step));
+            S::prefetch_far(t.soon.start.wrapping_add((l & 7) * t.soon.row + l * t.soon.step / 8));
             let mut right = [S::splat(T::zero()); NV];
             for (j, v) in right.iter_mut().enumerate() {
                 *v = S::load(b.add(j * S::COUNT));
@@ -124,19 +131,16 @@ pub(super) unsafe fn walk<T: Real, S: Lanes<T>, const MR: usize, const NV: usize
     }
 }
 
-/// `alpha·sum + beta·C` for the first `n` numbers at `c`.
+/// What becomes of `sum` for the first `n` numbers at `c`: `max(scale·(alpha·sum + beta·C) + bias, floor)`.
 #[inline(always)]
-unsafe fn write<T: Real, S: Lanes<T>>(t: &Strip<T>, c: *mut T, n: usize, sum: S::V) {
+unsafe fn write<T: Real, S: Lanes<T>>(t: &Strip<T>, c: *mut T, n: usize, sum: S::V, scale: S::V, bias: S::V) {
     // SAFETY: `n` numbers are good at `c`.
     unsafe {
         let sum = S::mul_add(S::splat(t.alpha), sum, S::splat(T::zero()));
-        let beta = S::splat(t.beta);
-        if n == S::COUNT {
-            S::store(c, if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) });
-        } else {
-            let sum = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load_first(c, n), sum) };
-            S::store_first(c, sum, n);
-        }
+        let old = |c: *mut T| if n == S::COUNT { S::load(c) } else { S::load_first(c, n) };
+        let sum = if t.beta == T::zero() { sum } else { S::mul_add(S::splat(t.beta), old(c), sum) };
+        let y = S::max(S::splat(t.floor), S::mul_add(scale, sum, bias));
+        if n == S::COUNT { S::store(c, y) } else { S::store_first(c, y, n) }
     }
 }
 
@@ -144,10 +148,15 @@ unsafe fn write<T: Real, S: Lanes<T>>(t: &Strip<T>, c: *mut T, n: usize, sum: S:
 #[inline(always)]
 unsafe fn straight<T: Real, S: Lanes<T>, const MR: usize>(t: &Strip<T>, sums: *const T) {
     for i in 0..MR {
-        for j in (0..t.columns).step_by(S::COUNT) {
-            let n = (t.columns - j).min(S::COUNT);
-            // SAFETY: the caller's C has these columns, and a row of sums whole vectors.
-            unsafe { write::<T, S>(t, t.c.add(i * t.c_step + j), n, S::load(sums.add(i * WIDEST + j))) }
+        // SAFETY: the caller's C has these columns, a row of sums whole vectors, scale and bias this row.
+        unsafe {
+            let scale = S::splat(if t.scale.is_null() { T::one() } else { *t.scale.add(i) });
+            let bias = S::splat(if t.bias.is_null() { T::zero() } else { *t.bias.add(i) });
+            for j in (0..t.columns).step_by(S::COUNT) {
+                let n = (t.columns - j).min(S::COUNT);
+                let sum = S::load(sums.add(i * WIDEST + j));
+                write::<T, S>(t, t.c.add(i * t.c_step + j), n, sum, scale, bias);
+            }
         }
     }
 }
@@ -171,7 +180,8 @@ unsafe fn turned<T: Real, S: Lanes<T>, const MR: usize>(t: &Strip<T>, sums: *con
                     #[inline(always)]
                     |i, column| {
                         if at + i < t.columns {
-                            write::<T, S>(t, t.c.add((at + i) * t.c_step + first), n, column);
+                            let c = t.c.add((at + i) * t.c_step + first);
+                            write::<T, S>(t, c, n, column, S::splat(T::one()), S::splat(T::zero()));
                         }
                     },
                 );

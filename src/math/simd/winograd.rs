@@ -8,6 +8,7 @@
 use super::kernels::Kernels;
 use super::lanes::Lanes;
 use crate::math::Real;
+use std::mem::MaybeUninit;
 
 /// Side of a transformed tile.
 pub(crate) const SIDE: usize = 6;
@@ -191,7 +192,8 @@ unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &Spread<T>) {
             // SAFETY: promised by the caller.
             unsafe {
                 let zero = all::<T, S>(0.0);
-                let mut patch = [[zero; SIDE]; SIDE];
+                // Not cleared: every number that is read was written before.
+                let mut patch = [[MaybeUninit::<S::V>::uninit(); SIDE]; SIDE];
                 // A dense patch is one row of N·N numbers.
                 let (count, len) = if s.row == N { (1, N * N) } else { (N, N) };
                 for row in 0..count {
@@ -202,25 +204,32 @@ unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &Spread<T>) {
                         S::turn(&rows, row * s.row + first, |i, v| {
                             let at = row * N + first + i;
                             if first + i < len {
-                                patch[at / N][at % N] = v;
+                                patch[at / N][at % N].write(v);
                             }
                         });
                         at += S::TURN;
                     }
                 }
-                let mut half = [[zero; SIDE]; SIDE];
+                let mut half = [[MaybeUninit::<S::V>::uninit(); SIDE]; SIDE];
                 for (i, half) in half.iter_mut().enumerate().take(N) {
-                    let mut line = patch[if s.turned { N - 1 - i } else { i }];
+                    let from = &patch[if s.turned { N - 1 - i } else { i }];
+                    let mut line = [zero; SIDE];
+                    for (line, v) in line.iter_mut().zip(&from[..N]) {
+                        *line = v.assume_init();
+                    }
                     if s.turned {
                         line[..N].reverse();
                     }
-                    *half = if N == SIDE { image::<T, S>(&line) } else { filter::<T, S, N>(&line) };
+                    let spread = if N == SIDE { image::<T, S>(&line) } else { filter::<T, S, N>(&line) };
+                    for (half, &v) in half.iter_mut().zip(&spread) {
+                        half.write(v);
+                    }
                 }
                 let out = s.out.wrapping_add(block + k * s.width);
                 for j in 0..SIDE {
                     let mut column = [zero; SIDE];
                     for (v, half) in column.iter_mut().zip(&half).take(N) {
-                        *v = half[j];
+                        *v = half[j].assume_init();
                     }
                     let column = if N == SIDE { image::<T, S>(&column) } else { filter::<T, S, N>(&column) };
                     for (i, &v) in column.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! Mean of each window, one image plane at a time. The pad counts as zeros.
 
 use super::axis::Axis;
-use super::strips::{self, STRIP, Strip};
+use super::strips::{self, BLOCK, STRIP, Strip};
 use crate::math::parallel::sum_of;
-use crate::math::{Real, vectorised};
+use crate::math::{Real, scratch, vectorised};
 
 /// `y` is the sum over each window of the planes `x`, divided by the window's size with its pad.
 pub(super) fn forward<T: Real>(x: &[T], axes: &[Axis; 2], y: &mut [T]) {
@@ -35,20 +35,28 @@ pub(super) fn forward<T: Real>(x: &[T], axes: &[Axis; 2], y: &mut [T]) {
 /// The windows of a strip.
 #[inline(always)]
 fn strip_of<T: Real>(strip: &Strip<T>, [h, w]: &[Axis; 2], sums: &mut [T; STRIP], y: &mut [T]) {
-    let (sums, whole) = (&mut sums[..strip.len()], w.whole());
+    let whole = w.whole();
     sums.fill(T::zero());
-    for r in 0..h.kernel {
-        for k in 0..w.kernel {
-            sums.iter_mut().zip(strip.values(r, k)).for_each(|(sum, &x)| *sum += x);
-        }
-    }
+    strip.taps(
+        #[inline(always)]
+        |taps| {
+            let blocks = sums.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate();
+            for (block, sums) in blocks.take(strip.len().div_ceil(BLOCK)) {
+                let mut here = *sums;
+                for &(tap, _) in taps {
+                    here.iter_mut().zip(strip.block(tap, block)).for_each(|(sum, &x)| *sum += x);
+                }
+                *sums = here;
+            }
+        },
+    );
     strip.windows(
         #[inline(always)]
         |p, q, place, n| {
             let part = share::<T>(h.padded_len(p), w, whole.start.min(w.output - 1));
             let y = &mut y[p * w.output + q..][..n];
             y.iter_mut().zip(&sums[place..]).for_each(|(y, &sum)| *y = sum * part);
-            for i in (q..q + n).filter(|i| !whole.contains(i)) {
+            for i in (q..whole.start.min(q + n)).chain(whole.end.max(q)..q + n) {
                 y[i - q] = sums[place + i - q] * share(h.padded_len(p), w, i);
             }
         },
@@ -73,42 +81,48 @@ fn one_by_one<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T]) {
 }
 
 /// Spreads each gradient over its window.
-#[inline(always)]
 pub(super) fn backward<T: Real>(dy: &[T], [h, w]: &[Axis; 2], dx: &mut [T]) {
-    dx.fill(T::zero());
-    for (p, dy) in dy.chunks_exact(w.output).enumerate() {
-        let rows = h.range(p);
-        let dx = &mut dx[rows.start * w.input..rows.end * w.input];
-        let height = h.padded_len(p);
-        match w.stride {
-            1 => spread::<T, 1>(dy, height, w, dx),
-            2 => spread::<T, 2>(dy, height, w, dx),
-            _ => spread::<T, 0>(dy, height, w, dx),
-        }
-    }
+    scratch(w.input, |line: &mut [T]| {
+        vectorised(
+            #[inline(always)]
+            || {
+                dx.fill(T::zero());
+                for (p, dy) in dy.chunks_exact(w.output).enumerate() {
+                    let (rows, height) = (h.range(p), h.padded_len(p));
+                    // What a row of windows adds is the same for each of its rows of elements.
+                    line.fill(T::zero());
+                    match w.stride {
+                        1 => spread::<T, 1>(dy, height, w, line),
+                        2 => spread::<T, 2>(dy, height, w, line),
+                        _ => spread::<T, 0>(dy, height, w, line),
+                    }
+                    for dx in dx[rows.start * w.input..rows.end * w.input].chunks_exact_mut(w.input) {
+                        dx.iter_mut().zip(&*line).for_each(|(dx, &x)| *dx += x);
+                    }
+                }
+            },
+        );
+    });
 }
 
+/// Spreads the gradients of a row of windows over a line.
 #[inline(always)]
-fn spread<T: Real, const STRIDE: usize>(dy: &[T], height: usize, w: &Axis, dx: &mut [T]) {
+fn spread<T: Real, const STRIDE: usize>(dy: &[T], height: usize, w: &Axis, line: &mut [T]) {
     let stride = if STRIDE == 0 { w.stride } else { STRIDE };
     let whole = w.whole();
     for p in (0..whole.start).chain(whole.end..w.output) {
         let part: T = dy[p] * share(height, w, p);
-        for dx in dx.chunks_exact_mut(w.input) {
-            dx[w.range(p)].iter_mut().for_each(|dx| *dx += part);
-        }
+        line[w.range(p)].iter_mut().for_each(|x| *x += part);
     }
     if whole.is_empty() {
         return;
     }
     let (left, each) = (whole.start * stride - w.pad, share::<T>(height, w, whole.start));
     let dy = &dy[whole];
-    for dx in dx.chunks_exact_mut(w.input) {
-        for k in 0..w.kernel {
-            // The last one apart: behind it there may be less than a stride.
-            let (dx, last) = (&mut dx[left + k..], dy.len() - 1);
-            dx.chunks_exact_mut(stride).zip(&dy[..last]).for_each(|(dx, &dy)| dx[0] += dy * each);
-            dx[last * stride] += dy[last] * each;
-        }
+    for k in 0..w.kernel {
+        // The last one apart: behind it there may be less than a stride.
+        let (line, last) = (&mut line[left + k..], dy.len() - 1);
+        line.chunks_exact_mut(stride).zip(&dy[..last]).for_each(|(x, &dy)| x[0] += dy * each);
+        line[last * stride] += dy[last] * each;
     }
 }

@@ -1,10 +1,12 @@
 //! Largest value of each window, one image plane at a time.
 
 use super::axis::Axis;
-use super::strips::{self, STRIP, Strip};
+use super::strips::{self, BLOCK, STRIP, Strip};
 use crate::math::{Real, vectorised};
 use std::hint::select_unpredictable;
 
+/// Windows of small planes that are done together.
+const SMALL: usize = 256;
 /// No element of the window found yet.
 const NONE: u32 = u32::MAX;
 
@@ -17,7 +19,7 @@ pub(super) fn forward<T: Real>(x: &[T], axes: &[Axis; 2], y: &mut [T], at: &mut 
     if [h, w].iter().all(|a| (a.kernel, a.stride, a.pad, a.input % 2) == (2, 2, 0, 0)) {
         return vectorised(
             #[inline(always)]
-            || match windows <= STRIP {
+            || match windows <= SMALL {
                 true => small_two_by_two(x, axes, y, at),
                 false => two_by_two(x, axes, y, at),
             },
@@ -58,18 +60,24 @@ fn strip_of<T: Real>(
     y: &mut [T],
     at: &mut [u32],
 ) {
-    let (best, found) = (&mut best[..strip.len()], &mut found[..strip.len()]);
     best.fill(T::neg_infinity());
     found.fill(NONE);
-    for r in 0..h.kernel {
-        for k in 0..w.kernel {
-            let here = (r * w.input + k) as u32;
-            let places = best.iter_mut().zip(found.iter_mut());
-            for ((best, found), &x) in places.zip(strip.values(r, k)) {
-                take(x, here, best, found);
+    strip.taps(
+        #[inline(always)]
+        |taps| {
+            let blocks = best.as_chunks_mut::<BLOCK>().0.iter_mut().zip(found.as_chunks_mut::<BLOCK>().0);
+            for (block, (best, found)) in blocks.enumerate().take(strip.len().div_ceil(BLOCK)) {
+                // In registers while the taps pass by.
+                let (mut most, mut place) = (*best, *found);
+                for &(tap, here) in taps {
+                    for ((most, place), &x) in most.iter_mut().zip(&mut place).zip(strip.block(tap, block)) {
+                        take(x, here, most, place);
+                    }
+                }
+                (*best, *found) = (most, place);
             }
-        }
-    }
+        },
+    );
     strip.windows(
         #[inline(always)]
         |p, q, place, n| {
@@ -101,17 +109,17 @@ fn two_by_two<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T], at: &mut [u32])
     }
 }
 
-/// The same for planes of at most [`STRIP`] windows, many at once: in their own rows there is little to vectorise.
+/// The same for planes of at most [`SMALL`] windows, many at once: in their own rows there is little to vectorise.
 #[inline(always)]
 fn small_two_by_two<T: Real>(x: &[T], [h, w]: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
     let windows = h.output * w.output;
-    let planes = STRIP / windows;
-    let mut corners = [0; STRIP];
+    let planes = SMALL / windows;
+    let mut corners = [0; SMALL];
     for (i, corner) in corners.iter_mut().enumerate() {
         let place = i % windows;
         *corner = (2 * place + place / w.output * w.input) as u32;
     }
-    let (mut upper, mut lower) = ([T::zero(); 2 * STRIP], [T::zero(); 2 * STRIP]);
+    let (mut upper, mut lower) = ([T::zero(); 2 * SMALL], [T::zero(); 2 * SMALL]);
     let tops = y.chunks_mut(planes * windows).zip(at.chunks_mut(planes * windows));
     for (x, (y, at)) in x.chunks(planes * windows * 4).zip(tops) {
         let rows = upper.chunks_exact_mut(w.input).zip(lower.chunks_exact_mut(w.input));

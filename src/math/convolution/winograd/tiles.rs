@@ -55,15 +55,26 @@ impl Tiles {
         })
     }
 
-    /// Whether this way saves time against `products` multiply-adds, from and to so many channels.
-    pub(in super::super) fn saves_time(&self, products: usize, from: usize, to: usize) -> bool {
-        // Cycles of a core with vectors of 16, fitted to readings of the layers of ResNet-50 and VGG-16: products, patches
-        // of tiles, and filters, whose 36 numbers leave the caches; and the packing of filters by the other way.
+    /// Whether this way saves time against one of so many cycles, from and to so many channels.
+    pub(in super::super) fn saves_time(&self, cycles: f64, from: usize, to: usize) -> bool {
+        // What goes back from a tile goes to its outputs one by one.
+        let back = 40.0 + 3.0 * (self.step * self.step) as f64;
+        self.cycles(from, to, [40.0, back]) < 0.95 * cycles
+    }
+
+    /// The same for the gradient of the weights.
+    pub(in super::super) fn saves_time_for_weights(&self, cycles: f64, from: usize, to: usize) -> bool {
+        self.cycles(from.next_multiple_of(16), to, [45.0; 2]) < 0.95 * cycles
+    }
+
+    /// Cycles of a core with vectors of 16, fitted to readings of the layers of ResNet-50, SqueezeNet and nets of 5 × 5 windows: products,
+    /// patches of tiles, which take `turns` cycles a channel from and to, and filters, whose 36 numbers leave the caches.
+    fn cycles(&self, from: usize, to: usize, turns: [f64; 2]) -> f64 {
         let lanes = self.all().next_multiple_of(16) as f64;
-        let (count, filters) = (self.all() as f64, (from * to) as f64);
-        let turns = count * (from + to) as f64 * 16.0 + filters * 80.0;
-        let direct = products as f64 / 22.0 + filters * (self.size * self.size) as f64 * 2.0;
-        POINTS as f64 * lanes * filters / 28.0 + turns < 0.85 * direct
+        let (count, from, to) = (self.all() as f64, from as f64, to as f64);
+        POINTS as f64 * lanes * from * to / 28.0
+            + count * (from * turns[0] + to * turns[1])
+            + from * to * 80.0
     }
 
     /// The tiles of the gradient of the bottom: a convolution of the top's with turned filters.

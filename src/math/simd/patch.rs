@@ -1,0 +1,243 @@
+//! Kernels of convolutions that read windows where they lie, in a padded image: no panel of B is packed.
+
+use super::kernels::Kernels;
+use super::lanes::Lanes;
+use crate::math::Real;
+
+/// A tile of `y = max(scale·(W·X) + bias, floor)`: some rows, and pixels in four stretches of half a vector, or in two
+/// stretches of a vector.
+///
+/// Row c·offsets.len() + t of X holds, for pixel i of stretch s, `image[starts[s] + c·plane + offsets[t] + i]`.
+pub(crate) struct Patch<'a, T> {
+    pub rows: usize,
+    /// Panel of W: for each row of X, one number per row.
+    pub a: *const T,
+    pub image: *const T,
+    pub channels: usize,
+    pub plane: usize,
+    pub offsets: &'a [usize],
+    pub halves: bool,
+    pub starts: [usize; 4],
+    /// Where each stretch goes in the first row of y, and how many of its pixels; the others are not written.
+    pub places: [usize; 4],
+    pub lens: [usize; 4],
+    pub y: *mut T,
+    /// Distance of rows of y.
+    pub y_step: usize,
+    /// One factor per row, or null.
+    pub scale: *const T,
+    /// One number per row to add, or null.
+    pub bias: *const T,
+    pub floor: T,
+}
+
+/// Sums over pixels for some rows of taps, each of `taps` neighbours:
+/// `out[(r·taps + t)·out_step + lane] += Σ image[starts[l] + rows[r] + t + i] · dy[(l·line + i)·dy_step + lane]`.
+pub(crate) struct Correlate<'a, T> {
+    /// 3 or 5.
+    pub taps: usize,
+    /// One row, or as many as [`Kernels::tap_rows`] says.
+    pub rows: [usize; 4],
+    /// How many of `rows` there are.
+    pub count: usize,
+    pub image: *const T,
+    pub starts: &'a [usize],
+    pub line: usize,
+    pub dy: *const T,
+    pub dy_step: usize,
+    /// One or two vectors of lanes.
+    pub wide: bool,
+    pub out: *mut T,
+    pub out_step: usize,
+}
+
+impl<T: Real> Kernels<T> {
+    /// Computes a tile of a convolution.
+    ///
+    /// # Safety
+    /// All of each stretch is good to read for each row of X, the panel holds all rows, what is to be written is good
+    /// and nobody else's; `rows` is at most [`Kernels::rows`].
+    pub(crate) unsafe fn patch(&self, patch: &Patch<T>) {
+        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
+        unsafe { (self.patches)(patch) }
+    }
+
+    /// Sums over pixels.
+    ///
+    /// # Safety
+    /// Everything `correlate` describes is good, and what it writes is nobody else's.
+    pub(crate) unsafe fn correlate(&self, correlate: &Correlate<T>) {
+        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
+        unsafe { (self.correlate)(correlate) }
+    }
+
+    /// Rows of taps that are correlated at once.
+    pub(crate) fn tap_rows(&self, taps: usize) -> usize {
+        self.tap_rows[usize::from(taps == 5)]
+    }
+}
+
+/// Body of the kernels for tiles of at most `MOST` rows.
+///
+/// # Safety
+/// As [`Kernels::patch`], and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn patch_rows<T: Real, S: Lanes<T>, const MOST: usize>(p: &Patch<T>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match p.rows {
+            1 => patch_of::<T, S, 1>(p),
+            2 => patch_of::<T, S, 2>(p),
+            3 => patch_of::<T, S, 3>(p),
+            4 => patch_of::<T, S, 4>(p),
+            5 if MOST >= 5 => patch_of::<T, S, 5>(p),
+            6 if MOST >= 6 => patch_of::<T, S, 6>(p),
+            7 if MOST >= 7 => patch_of::<T, S, 7>(p),
+            8 if MOST >= 8 => patch_of::<T, S, 8>(p),
+            9 if MOST >= 9 => patch_of::<T, S, 9>(p),
+            10 if MOST >= 10 => patch_of::<T, S, 10>(p),
+            11 if MOST >= 11 => patch_of::<T, S, 11>(p),
+            12 if MOST >= 12 => patch_of::<T, S, 12>(p),
+            13 if MOST >= 13 => patch_of::<T, S, 13>(p),
+            14 if MOST >= 14 => patch_of::<T, S, 14>(p),
+            _ => {}
+        }
+    }
+}
+
+/// # Safety
+/// As [`patch_rows`].
+#[inline(always)]
+unsafe fn patch_of<T: Real, S: Lanes<T>, const MR: usize>(p: &Patch<T>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if p.halves {
+            patch_tile::<T, S, MR, true>(p);
+        } else {
+            patch_tile::<T, S, MR, false>(p);
+        }
+    }
+}
+
+/// # Safety
+/// As [`patch_rows`].
+#[inline(always)]
+unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool>(p: &Patch<T>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[S::splat(T::zero()); 2]; MR];
+        let mut a = p.a;
+        let mut from = p.starts.map(|start| p.image.wrapping_add(start));
+        for _ in 0..p.channels {
+            for &offset in p.offsets {
+                let at = from.map(|from| from.wrapping_add(offset));
+                let right = if HALVES {
+                    [S::load_halves(at[0], at[1]), S::load_halves(at[2], at[3])]
+                } else {
+                    [S::load(at[0]), S::load(at[1])]
+                };
+                for (i, row) in sums.iter_mut().enumerate() {
+                    let left = S::splat(*a.add(i));
+                    for (sum, &v) in row.iter_mut().zip(&right) {
+                        *sum = S::mul_add(left, v, *sum);
+                    }
+                }
+                a = a.add(MR);
+            }
+            from = from.map(|from| from.wrapping_add(p.plane));
+        }
+        // What is long goes through memory once: indices into `sums` must be constants.
+        let mut room = std::mem::MaybeUninit::<[T; 512]>::uninit();
+        let room = room.as_mut_ptr().cast::<T>();
+        for (i, row) in sums.iter().enumerate() {
+            for (j, &sum) in row.iter().enumerate() {
+                S::store(room.add((i * 2 + j) * S::COUNT), sum);
+            }
+        }
+        let (floor, half) = (S::splat(p.floor), S::COUNT / 2);
+        let low = p.lens.map(|n| ((1u64 << n) - 1) as u32);
+        for i in 0..MR {
+            let scale = S::splat(if p.scale.is_null() { T::one() } else { *p.scale.add(i) });
+            let bias = S::splat(if p.bias.is_null() { T::zero() } else { *p.bias.add(i) });
+            let y = p.y.wrapping_add(i * p.y_step);
+            for j in 0..2 {
+                let sum = S::load(room.add((i * 2 + j) * S::COUNT));
+                let v = S::max(floor, S::mul_add(scale, sum, bias));
+                if HALVES {
+                    S::store_masked(y.wrapping_add(p.places[2 * j]), v, low[2 * j]);
+                    let to = y.wrapping_add(p.places[2 * j + 1]).wrapping_sub(half);
+                    S::store_masked(to, v, low[2 * j + 1] << half);
+                } else if p.lens[j] == S::COUNT {
+                    S::store(y.wrapping_add(p.places[j]), v);
+                } else {
+                    S::store_masked(y.wrapping_add(p.places[j]), v, low[j]);
+                }
+            }
+        }
+    }
+}
+
+/// Body of the correlating kernels: `G3` rows of 3 taps at once, or `G5` of 5.
+///
+/// # Safety
+/// As [`Kernels::correlate`], and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn correlate_taps<T: Real, S: Lanes<T>, const G3: usize, const G5: usize>(
+    c: &Correlate<T>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match (c.taps, c.count == 1, c.wide) {
+            (3, false, true) => correlate_rows::<T, S, G3, 3, 2>(c),
+            (3, false, false) => correlate_rows::<T, S, G3, 3, 1>(c),
+            (3, true, true) => correlate_rows::<T, S, 1, 3, 2>(c),
+            (3, true, false) => correlate_rows::<T, S, 1, 3, 1>(c),
+            (_, false, true) => correlate_rows::<T, S, G5, 5, 2>(c),
+            (_, false, false) => correlate_rows::<T, S, G5, 5, 1>(c),
+            (_, true, true) => correlate_rows::<T, S, 1, 5, 2>(c),
+            (_, true, false) => correlate_rows::<T, S, 1, 5, 1>(c),
+        }
+    }
+}
+
+/// `G` rows of `N` taps, `NV` vectors of lanes.
+///
+/// # Safety
+/// As [`correlate_taps`].
+#[inline(always)]
+unsafe fn correlate_rows<T: Real, S: Lanes<T>, const G: usize, const N: usize, const NV: usize>(
+    c: &Correlate<T>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[[S::splat(T::zero()); NV]; N]; G];
+        let mut dy = c.dy;
+        for &start in c.starts {
+            let line = c.image.wrapping_add(start);
+            let from: [*const T; G] = std::array::from_fn(|i| line.wrapping_add(c.rows[i]));
+            for i in 0..c.line {
+                let mut right = [S::splat(T::zero()); NV];
+                for (j, v) in right.iter_mut().enumerate() {
+                    *v = S::load(dy.add(j * S::COUNT));
+                }
+                for (from, sums) in from.iter().zip(&mut sums) {
+                    for (t, sums) in sums.iter_mut().enumerate() {
+                        let left = S::splat(*from.add(i + t));
+                        for (sum, &v) in sums.iter_mut().zip(&right) {
+                            *sum = S::mul_add(left, v, *sum);
+                        }
+                    }
+                }
+                dy = dy.add(c.dy_step);
+            }
+        }
+        for (g, sums) in sums.iter().enumerate() {
+            for (t, sums) in sums.iter().enumerate() {
+                for (j, &sum) in sums.iter().enumerate() {
+                    let out = c.out.add((g * N + t) * c.out_step + j * S::COUNT);
+                    S::store(out, S::add(S::load(out), sum));
+                }
+            }
+        }
+    }
+}
