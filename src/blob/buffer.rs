@@ -1,8 +1,8 @@
 //! Memory of one blob's data or diff, mirrored on host and device.
 
 use super::Element;
-use crate::device::{Device, DeviceMemory, Transfers};
-use crate::error::Result;
+use crate::device::{Device, DeviceMemory, Transfers, View};
+use crate::error::{Error, Kind, Result};
 
 /// Where the current value of a buffer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,12 +63,24 @@ impl<T: Element> Buffer<T> {
         self.residence
     }
 
-    /// Changes the length. Values are kept as far as they go; a buffer that shrinks keeps its memory.
+    /// Changes the length. Values are kept as far as they go (not those that are on a device alone and find no room there);
+    /// a buffer that shrinks keeps its memory.
     pub fn resize(&mut self, len: usize) {
         if len == self.len {
             return;
         }
-        self.device = None;
+        if self.device.as_ref().is_some_and(|d| d.capacity() < len) {
+            self.device = None;
+        }
+        match (self.residence, &self.device) {
+            (Residence::Device, Some(_)) => {
+                self.len = len;
+                return;
+            }
+            (Residence::Device, None) => self.residence = Residence::Nowhere,
+            (Residence::Both, _) => self.residence = Residence::Host,
+            _ => {}
+        }
         let fits = self.start + len <= self.host.len();
         if self.residence != Residence::Nowhere && !fits {
             let old = std::mem::take(&mut self.host);
@@ -87,9 +99,9 @@ impl<T: Element> Buffer<T> {
 
     /// Makes it a buffer of `len` values of no meaning, in the memory it has as far as that goes.
     pub(super) fn reuse(&mut self, len: usize) {
-        if len != self.len {
+        self.len = len;
+        if self.device.as_ref().is_some_and(|d| d.capacity() < len) {
             self.device = None;
-            self.len = len;
         }
         self.residence = match self.host.is_empty() {
             true => Residence::Nowhere,
@@ -148,6 +160,7 @@ impl<T: Element> Buffer<T> {
             Residence::Device => {
                 if self.host.len() < self.start + self.len {
                     self.allocate();
+                    self.residence = Residence::Device; // until they are there
                 }
                 if let Some(memory) = &self.device {
                     memory.download(&mut self.host[self.start..self.start + self.len])?;
@@ -159,48 +172,85 @@ impl<T: Element> Buffer<T> {
         Ok(())
     }
 
-    /// Brings the values to a device, if they are not there.
+    /// Brings the values to a device, if they are not there; zeros if there were none.
     pub fn to_device(&mut self, device: &dyn Device<T>, count: &mut Transfers) -> Result<()> {
         if matches!(self.residence, Residence::Device | Residence::Both) {
             return Ok(());
         }
-        let mut memory = match self.device.take() {
-            Some(memory) => memory,
-            None => device.allocate(self.len)?,
-        };
-        if self.residence == Residence::Host {
-            memory.upload(&self.host[self.start..self.start + self.len])?;
+        let (start, len) = (self.start, self.len);
+        let host = self.residence == Residence::Host;
+        let memory = self.memory(device)?;
+        if !host {
+            memory.fill(len, T::default())?;
+            self.residence = Residence::Device;
+        } else if let Some(memory) = &mut self.device {
+            memory.upload(&self.host[start..start + len])?;
             count.to_device += 1;
             self.residence = Residence::Both;
-        } else {
-            self.residence = Residence::Device; // fresh device memory is zero
         }
-        self.device = Some(memory);
         Ok(())
     }
 
-    /// The device memory for reading.
-    pub fn device(&self) -> Option<&dyn DeviceMemory<T>> {
-        match self.residence {
-            Residence::Device | Residence::Both => self.device.as_deref(),
-            Residence::Nowhere | Residence::Host => None,
+    /// Device memory in which all values are about to be written: what they were is lost, and nothing is transferred.
+    pub fn overwrite_on_device(&mut self, device: &dyn Device<T>) -> Result<()> {
+        self.memory(device)?;
+        self.residence = Residence::Device;
+        Ok(())
+    }
+
+    /// Sets all values, wherever they are.
+    pub fn fill(&mut self, value: T) -> Result<()> {
+        let len = self.len;
+        match (&mut self.device, self.residence) {
+            (Some(memory), Residence::Device | Residence::Both) => {
+                memory.fill(len, value)?;
+                self.residence = Residence::Device;
+            }
+            _ => self.host_mut().fill(value),
+        }
+        Ok(())
+    }
+
+    /// Gives device memory back. Values that are there alone are lost: bring them with [`Buffer::to_host`] first.
+    pub fn leave_device(&mut self) {
+        self.device = None;
+        self.residence = match self.residence {
+            Residence::Both | Residence::Host => Residence::Host,
+            Residence::Device | Residence::Nowhere => Residence::Nowhere,
+        };
+    }
+
+    /// The device memory, with room for the values.
+    fn memory(&mut self, device: &dyn Device<T>) -> Result<&mut (dyn DeviceMemory<T> + 'static)> {
+        // As much as the host's, so that buffers which take turns here need no more later.
+        let room = self.len.max(self.host.len().saturating_sub(ALIGN / size_of::<T>()));
+        let memory = match self.device.take().filter(|m| m.capacity() >= self.len) {
+            Some(memory) => memory,
+            None => device.allocate(room)?,
+        };
+        Ok(self.device.insert(memory).as_mut())
+    }
+
+    /// The values on the device, for reading. An error where they are not there.
+    pub fn on_device(&self) -> Result<View<T>> {
+        match (&self.device, self.residence) {
+            (Some(memory), Residence::Device | Residence::Both) => Ok(View::new(memory.address(), self.len)),
+            _ => Err(Error::new(Kind::Device, "values that a GPU is to read are not there")
+                .found(format!("{:?}", self.residence))),
         }
     }
 
-    /// The device memory for writing; the copy on the host becomes stale.
-    pub fn device_mut(&mut self) -> Option<&mut (dyn DeviceMemory<T> + 'static)> {
-        if matches!(self.residence, Residence::Nowhere | Residence::Host) {
-            return None;
-        }
+    /// The values on the device, for writing: the copy on the host becomes stale.
+    pub fn on_device_mut(&mut self) -> Result<View<T>> {
+        let view = self.on_device()?;
         self.residence = Residence::Device;
-        self.device.as_deref_mut()
+        Ok(view)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::any::Any;
 
     /// Host memory that plays the device.
     struct Fake;
@@ -211,16 +261,23 @@ mod tests {
         }
     }
     impl DeviceMemory<f32> for FakeMemory {
+        fn capacity(&self) -> usize {
+            self.0.len()
+        }
+        fn address(&self) -> u64 {
+            7
+        }
         fn upload(&mut self, host: &[f32]) -> Result<()> {
-            self.0.copy_from_slice(host);
+            self.0[..host.len()].copy_from_slice(host);
             Ok(())
         }
         fn download(&self, host: &mut [f32]) -> Result<()> {
-            host.copy_from_slice(&self.0);
+            host.copy_from_slice(&self.0[..host.len()]);
             Ok(())
         }
-        fn as_any_mut(&mut self) -> &mut dyn Any {
-            self
+        fn fill(&mut self, len: usize, value: f32) -> Result<()> {
+            self.0[..len].fill(value);
+            Ok(())
         }
     }
 
@@ -232,15 +289,34 @@ mod tests {
         b.to_device(&Fake, &mut count).unwrap();
         assert_eq!((count.to_device, b.residence()), (1, Residence::Both));
         assert_eq!(b.host(), [1.0, 2.0]);
-        let memory = b.device_mut().unwrap().as_any_mut().downcast_mut::<FakeMemory>().unwrap();
-        memory.0[0] = 7.0;
+        assert_eq!((b.on_device().unwrap().at, b.on_device().unwrap().len), (7, 2));
+        b.fill(7.0).unwrap();
         assert!(b.host().is_empty());
         b.to_host(&mut count).unwrap();
         b.to_host(&mut count).unwrap();
-        assert_eq!((count.to_host, b.host()), (1, [7.0, 2.0].as_slice()));
+        assert_eq!((count.to_host, b.host()), (1, [7.0, 7.0].as_slice()));
         b.host_mut()[1] = 3.0;
         b.to_device(&Fake, &mut count).unwrap();
         assert_eq!(count.to_device, 2);
+    }
+
+    #[test]
+    fn what_is_overwritten_is_not_transferred() {
+        let mut count = Transfers::default();
+        let mut b = Buffer::from_slice(&[1.0f32, 2.0, 3.0]);
+        assert!(b.on_device().is_err() && b.on_device_mut().is_err());
+        b.overwrite_on_device(&Fake).unwrap();
+        b.fill(5.0).unwrap();
+        b.reuse(2);
+        b.overwrite_on_device(&Fake).unwrap();
+        b.to_host(&mut count).unwrap();
+        assert_eq!((b.host(), count), ([5.0, 5.0].as_slice(), Transfers { to_device: 0, to_host: 1 }));
+        b.leave_device();
+        assert_eq!((b.residence(), b.host()), (Residence::Host, [5.0, 5.0].as_slice()));
+        let mut new = Buffer::<f32>::new(2);
+        new.to_device(&Fake, &mut count).unwrap();
+        new.to_host(&mut count).unwrap();
+        assert_eq!((new.host(), count.to_device), ([0.0, 0.0].as_slice(), 0));
     }
 
     #[test]

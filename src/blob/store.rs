@@ -163,6 +163,11 @@ impl<T: Element> Store<T> {
         }
     }
 
+    /// Gives all device memory back ([`Buffer::leave_device`]).
+    pub fn leave_device(&mut self) {
+        self.places.iter_mut().for_each(|p| p.memory.leave_device());
+    }
+
     /// Bytes of host memory that its buffers hold.
     pub fn bytes(&self) -> usize {
         self.places.iter().map(|p| p.memory.bytes()).sum()

@@ -1,6 +1,8 @@
 //! The parameters of nets.
 
-use super::{Buffer, Element, Shape};
+use super::{Buffer, Element, Residence, Shape};
+use crate::device::Transfers;
+use crate::error::Result;
 
 /// Name of a parameter inside its [`Weights`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,12 +85,19 @@ impl<T: Element> Weights<T> {
         self.params.iter().map(|p| p.data.bytes() + p.diff.bytes()).sum()
     }
 
-    /// Sets all gradients to zero.
-    pub fn clear_diffs(&mut self) {
-        for p in &mut self.params {
-            if !p.diff.host().is_empty() {
-                p.diff.host_mut().fill(T::default());
+    /// Sets all gradients to zero, wherever they are.
+    pub fn clear_diffs(&mut self) -> Result<()> {
+        let mut there = self.params.iter_mut().filter(|p| p.diff.residence() != Residence::Nowhere);
+        there.try_for_each(|p| p.diff.fill(T::default()))
+    }
+
+    /// Brings values and gradients to the host.
+    pub fn to_host(&mut self, count: &mut Transfers) -> Result<()> {
+        for buffer in self.params.iter_mut().flat_map(|p| [&mut p.data, &mut p.diff]) {
+            if buffer.residence() == Residence::Device {
+                buffer.to_host(count)?;
             }
         }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The table of subcommands: what they are called, which flags they take, and examples.
 
-use super::{Run, gradcheck, layers, run, summary, test, time, train, upgrade};
+use super::{Run, device_query, gradcheck, layers, run, summary, test, time, train, upgrade};
 
 /// A flag. `-name value`, `--name value`, `-name=value` and `--name=value` all mean the same.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ const fn required(name: &'static str, value: &'static str, help: &'static str) -
 }
 
 const THREADS: Flag = flag("threads", "N", "threads that compute; one for each core if not given");
-const GPU: Flag = flag("gpu", "ID", "device to run on (this version has no CUDA backend yet)");
+const GPU: Flag = flag("gpu", "ID", "NVIDIA GPU to run on, from 0; on the CPU if not given");
 const LEVEL: Flag = flag("level", "N", "level of the net's state, for include and exclude rules");
 const STAGE: Flag = flag("stage", "A,B", "stages of the net's state, for include and exclude rules");
 const WEIGHTS: Flag =
@@ -168,6 +168,14 @@ pub const COMMANDS: &[Command] = &[
             "cortado gradcheck nets/alexnet/deploy.prototxt --layer conv2",
         ],
         run: gradcheck::run,
+    },
+    Command {
+        name: "device_query",
+        about: "Show what is known of the GPUs",
+        arguments: &[],
+        flags: &[flag("gpu", "IDS", "numbers of GPUs with commas between, or all [default: all]")],
+        examples: &["cortado device_query -gpu 0"],
+        run: device_query::run,
     },
     Command {
         name: "upgrade",

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 
 pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let pool = matches.pool()?;
+    let device = matches.gpu()?;
     let file = matches.net("NET", matches.phase(Phase::Train)?)?;
     let default = GradientChecker::default();
     let checker = GradientChecker {
         step: matches.positive("step", default.step)?,
         threshold: matches.positive("threshold", default.threshold)?,
         seed: matches.number("seed", default.seed)?,
+        device,
         ..default
     };
     let layer = matches.text("layer")?;

@@ -10,6 +10,7 @@ pub(super) enum From {
     Caffe,
     Solver,
     SgdSolver,
+    Common,
 }
 
 /// The log of a subcommand.
@@ -90,6 +91,7 @@ fn head(level: char, now: SystemTime, from: From) -> String {
         From::Caffe => "caffe.cpp:201",
         From::Solver => "solver.cpp:239",
         From::SgdSolver => "sgd_solver.cpp:112",
+        From::Common => "common.cpp:177",
     };
     let process = std::process::id();
     format!("{level}{month:02}{day:02} {h:02}:{m:02}:{s:02}.{micros:06} {process:>5} {place}] ")

@@ -1,6 +1,6 @@
 //! What the flags of a subcommand were set to.
 
-use crate::device::Pool;
+use crate::device::{Gpu, Pool};
 use crate::error::{Error, Kind, Result, nearest};
 use crate::proto::caffe::Phase;
 use crate::tools::NetFile;
@@ -98,18 +98,29 @@ impl Matches {
         NetFile::open(self.path(name)?, phase, self.number("level", 0)?, &self.list("stage")?)
     }
 
-    /// The threads to compute with. An error where a GPU is asked for.
+    /// The threads to compute with.
     pub fn pool(&self) -> Result<Pool> {
-        if let Some(gpu) = self.text("gpu")? {
-            return Err(Error::new(Kind::Device, "this version of Cortado has no CUDA backend yet")
-                .found(format!("-gpu {gpu}"))
-                .suggest("leave -gpu out: everything runs on the CPU"));
-        }
         Pool::new(self.number("threads", 0)?)
+    }
+
+    /// The device of `-gpu`, opened. Errors: no such device, no driver; several devices.
+    pub fn gpu(&self) -> Result<Option<Gpu>> {
+        let Some(text) = self.text("gpu")? else { return Ok(None) };
+        if text == "all" || text.contains(',') {
+            return Err(Error::new(Kind::Unsupported, "training on several GPUs does not exist here yet")
+                .expected("the number of one GPU")
+                .found(format!("-gpu {text}")));
+        }
+        Gpu::open(self.ordinal(text)?).map(Some)
+    }
+
+    /// The number of a device.
+    pub fn ordinal(&self, text: &str) -> Result<usize> {
+        text.parse().map_err(|_| wrong("gpu", "is no number of a device").expected("0 or more").found(text))
     }
 }
 
-fn parts(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 

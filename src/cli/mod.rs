@@ -2,6 +2,7 @@
 //!
 //! [`flags`] is the table of subcommands and their flags: parser, help and shell completions come from it.
 
+mod device_query;
 pub mod flags;
 mod gradcheck;
 mod layers;
@@ -18,7 +19,7 @@ mod train;
 mod upgrade;
 
 use crate::error::Result;
-use matches::Matches;
+use matches::{Matches, parts};
 use std::io::Write;
 use std::process::ExitCode;
 

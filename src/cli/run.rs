@@ -12,6 +12,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let pool = matches.pool()?;
     pool.install(|| {
         let log = Log::new();
+        let gpu = matches.gpu()?;
         let backward = matches.is_set("backward");
         let file = matches.net("NET", matches.phase(Phase::Test)?)?;
         let input = matches.optional_path("input");
@@ -26,6 +27,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let (mut net, mut weights) = tool::build(&file, backward, matches.number("seed", 1)?, &keep)?;
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
+        net.set_device(gpu, &mut weights)?;
         let at = |e: Error| match &input {
             // An error about an array is one of the input file, not of the net's.
             Some(path) if e.layer().is_none() => e.in_file(path.display().to_string()),

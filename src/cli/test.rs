@@ -1,6 +1,7 @@
 //! `cortado test`: the outputs of a net with given weights, batch by batch and on the average.
 
 use super::log::{From, Log};
+use super::train::where_it_runs;
 use super::{Matches, number::general};
 use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     matches.pool()?.install(|| {
         let mut log = Log::new();
+        let gpu = matches.gpu()?;
         let iterations: usize = matches.number("iterations", 50)?;
         if iterations == 0 {
             return Err(Error::new(Kind::Usage, "no iterations to run").expected("--iterations 1 or more"));
@@ -21,14 +23,16 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         file.upgrades.iter().for_each(|note| log.info(From::Caffe, note));
         let mut weights = Weights::new();
         let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
+        net.set_device(gpu, &mut weights)?;
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
-        log.info(From::Caffe, "Use CPU.");
+        log.info(From::Caffe, &net.device().map_or("Use CPU.".into(), |gpu| where_it_runs(Some(gpu), 0)));
         log.info(From::Caffe, &format!("Running for {iterations} iterations."));
         log.start_bar(iterations, 0);
         let (mut loss, mut sums) = (0.0, Vec::new());
         for batch in 0..iterations {
             loss += net.forward(&mut weights).map_err(|e| file.locate(e))?;
+            net.fetch_outputs()?;
             let outputs = read_outputs(&net);
             sums.resize(outputs.len(), 0.0);
             for (output, sum) in outputs.iter().zip(&mut sums) {

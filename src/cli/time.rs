@@ -1,6 +1,7 @@
 //! `cortado time`: Caffe's report of the time of each layer, on standard error, and medians as JSON.
 
 use super::log::{From, Log};
+use super::train::where_it_runs;
 use super::{Matches, number::general, say};
 use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
@@ -16,6 +17,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let threads = pool.threads();
     pool.install(|| {
         let log = Log::new();
+        let gpu = matches.gpu()?;
         let info = |text: &str| log.info(From::Caffe, text);
         let iterations: usize = matches.number("iterations", 50)?;
         if iterations == 0 {
@@ -33,8 +35,10 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         tool::prepare(&mut net, &mut weights);
-        info(&format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }));
+        net.set_device(gpu, &mut weights)?;
+        info(&where_it_runs(net.device(), threads));
         // Measured before and after: other programs leave now more and now less of the processor.
+        let with_ceiling = with_ceiling && net.device().is_none();
         let ceiling = || with_ceiling.then(|| math::ceiling::<f32>() * threads as f64 / 1e9);
         let before = ceiling();
         info("*** Benchmark begins ***");

@@ -4,6 +4,7 @@ use super::log::{From, Log};
 use super::signals::Signals;
 use super::test::with_loss;
 use super::{Matches, number::general};
+use crate::device::Gpu;
 use crate::error::{Error, Kind, Result};
 use crate::net::Keep;
 use crate::proto::caffe::{SolverParameter, solver_parameter::SolverMode};
@@ -17,15 +18,17 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let threads = pool.threads();
     pool.install(|| {
         let log = Log::new();
+        let gpu = matches.gpu()?;
         let parsed = read_solver(matches.path("solver")?)?;
         parsed.upgrades.iter().for_each(|note| log.info(From::Solver, note));
         let mut param = parsed.message;
         adjust(&mut param, matches)?;
         let mut watcher = Watcher { log, signals: Signals::new(matches)?, done: 0, total: 0 };
-        watcher
-            .log
-            .info(From::Caffe, &format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }));
         let mut solver = Solver::<f32>::keeping(&param, Some(&parsed.source), &mut watcher, &Keep::Outputs)?;
+        if gpu.is_some() {
+            solver.set_device(gpu.as_ref())?;
+        }
+        watcher.log.info(From::Caffe, &where_it_runs(solver.device(), threads));
         summary(solver.net(), solver.weights()).lines().iter().for_each(|line| watcher.log.line(line));
         if let Some(state) = matches.optional_path("snapshot") {
             watcher.log.info(From::Caffe, &format!("Resuming from {}", state.display()));
@@ -36,6 +39,14 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         watcher.log.end_bar();
         result.map(|()| ExitCode::SUCCESS)
     })
+}
+
+/// `Use GPU with device ID 0` as Caffe says it, or the threads.
+pub(super) fn where_it_runs(device: Option<&Gpu>, threads: usize) -> String {
+    match device {
+        Some(gpu) => format!("Use GPU with device ID {} ({}).", gpu.ordinal(), gpu.name()),
+        None => format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }),
+    }
 }
 
 /// Puts what the flags say into the solver's message, as Caffe does.
@@ -56,8 +67,11 @@ fn adjust(param: &mut SolverParameter, matches: &Matches) -> Result<()> {
         state.level = Some(matches.number("level", 0)?);
         state.stage.extend(stages);
     }
-    // The schema's default is GPU: only who writes it out hears that there is none.
+    // The schema's default is GPU: only who writes it out gets one, or hears that there is none. `-gpu` takes its place.
     param.solver_mode.get_or_insert(SolverMode::Cpu as i32);
+    if matches.text("gpu")?.is_some() {
+        param.solver_mode = Some(SolverMode::Cpu as i32);
+    }
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! What a layer is told about the run it is part of.
 
-use super::{Device, Transfers};
+use super::{Gpu, Transfers};
 use crate::proto::caffe::Phase;
-use std::sync::Arc;
+use std::marker::PhantomData;
 
 /// The run a layer is part of: phase, random streams, device. The net sets `layer` before each call.
 pub struct Context<T> {
@@ -15,14 +15,23 @@ pub struct Context<T> {
     /// Number of the forward pass: where in the stream it stands. Equal passes draw equal numbers.
     pub pass: u64,
     /// The device that computes; the host where there is none.
-    pub device: Option<Arc<dyn Device<T>>>,
+    pub device: Option<Gpu>,
     /// Transfers made so far.
     pub transfers: Transfers,
+    kind: PhantomData<T>,
 }
 
 impl<T> Context<T> {
     /// A context on the host.
     pub fn new(phase: Phase, seed: u64) -> Context<T> {
-        Context { phase, seed, layer: 0, pass: 0, device: None, transfers: Transfers::default() }
+        Context {
+            phase,
+            seed,
+            layer: 0,
+            pass: 0,
+            device: None,
+            transfers: Transfers::default(),
+            kind: PhantomData,
+        }
     }
 }

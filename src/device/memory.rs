@@ -1,22 +1,25 @@
 //! What a buffer needs of a device.
 
 use crate::error::Result;
-use std::any::Any;
 
 /// A device that has memory of its own.
 pub trait Device<T>: Send + Sync {
-    /// Zeroed memory for `len` values.
+    /// Memory for `len` values, which mean nothing until they are written.
     fn allocate(&self, len: usize) -> Result<Box<dyn DeviceMemory<T>>>;
 }
 
 /// Memory on a device.
 pub trait DeviceMemory<T>: Send + Sync {
-    /// Copies from the host; the lengths are equal.
+    /// How many values it has room for.
+    fn capacity(&self) -> usize;
+    /// Where it lies on its device.
+    fn address(&self) -> u64;
+    /// Copies from the host to its beginning.
     fn upload(&mut self, host: &[T]) -> Result<()>;
-    /// Copies to the host; the lengths are equal.
+    /// Copies its beginning to the host.
     fn download(&self, host: &mut [T]) -> Result<()>;
-    /// For the backend that made it, to reach its own type.
-    fn as_any_mut(&mut self) -> &mut dyn Any;
+    /// Sets the first `len` values.
+    fn fill(&mut self, len: usize, value: T) -> Result<()>;
 }
 
 /// How many transfers were made. A steady iteration of a net on a device makes none but for its batch and losses.

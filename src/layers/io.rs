@@ -2,6 +2,8 @@
 
 use super::Step;
 use crate::blob::{Blob, Buffer, Param, ParamId, Shape, Store, Weights};
+use crate::device::View;
+use crate::error::Result;
 use crate::math::Real;
 
 /// Blobs that a layer reads in this call: data of bottoms or tops, or diffs of tops.
@@ -49,6 +51,11 @@ impl<'a, T: Real> Inputs<'a, T> {
         self.buffer(i).host()
     }
 
+    /// Values of a blob on the device, in a call of [`DeviceCode`](super::DeviceCode). An error where the layer runs in place.
+    pub fn device(&self, i: usize) -> Result<View<T>> {
+        self.buffer(i).on_device()
+    }
+
     /// Whether the blob is the one the layer writes (it runs in place).
     pub fn in_place(&self, i: usize) -> bool {
         self.buffer(i).len() != self.shape(i).count()
@@ -90,6 +97,11 @@ impl<'a, T: Real> Outputs<'a, T> {
     /// Values of a blob on the host, for writing; they hold what the buffer held before.
     pub fn get(&mut self, i: usize) -> &mut [T] {
         self.lent[i].host_mut()
+    }
+
+    /// Values of a blob on the device, for writing.
+    pub fn device(&mut self, i: usize) -> Result<View<T>> {
+        self.lent[i].on_device_mut()
     }
 
     /// Values of two different blobs at once (`i < j`).
@@ -152,6 +164,21 @@ impl<'a, T: Real> Params<'a, T> {
         (p.data.host(), p.diff.host_mut())
     }
 
+    /// Values of a parameter on the device.
+    pub fn device(&self, i: usize) -> Result<View<T>> {
+        self.get(i).data.on_device()
+    }
+
+    /// Values of a parameter on the device, for writing.
+    pub fn device_mut(&mut self, i: usize) -> Result<View<T>> {
+        self.get_mut(i).data.on_device_mut()
+    }
+
+    /// Gradient of a parameter on the device, to add to.
+    pub fn device_diff(&mut self, i: usize) -> Result<View<T>> {
+        self.get_mut(i).diff.on_device_mut()
+    }
+
     /// Whether the gradient of this parameter is asked for.
     pub fn learned(&self, i: usize) -> bool {
         self.learned[i]
@@ -193,4 +220,22 @@ pub struct Backward<'a, T> {
     pub params: Params<'a, T>,
     /// The tail that forward had.
     pub tail: &'a [Step],
+}
+
+impl<T: Real> Forward<'_, T> {
+    /// Bottom and top on the device, of a layer with one of each; the same where it runs in place.
+    pub fn on_device(&mut self) -> Result<(View<T>, View<T>)> {
+        let y = self.top.device(0)?;
+        let x = if self.bottom.in_place(0) { y } else { self.bottom.device(0)? };
+        Ok((x, y))
+    }
+}
+
+impl<T: Real> Backward<'_, T> {
+    /// The gradients of top and bottom on the device, of a layer with one of each; the same where they share memory.
+    pub fn diffs_on_device(&mut self) -> Result<(View<T>, View<T>)> {
+        let dx = self.bottom_diff.device(0)?;
+        let dy = if self.top_diff.in_place(0) { dx } else { self.top_diff.device(0)? };
+        Ok((dy, dx))
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{Backward, Forward, Setup, Step};
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Gpu};
 use crate::error::Result;
 use crate::math::Real;
 use std::ops::RangeInclusive;
@@ -135,9 +135,9 @@ pub trait Layer<T: Real>: Send {
         0
     }
 
-    /// Whether it has code for a device; one that has none runs on the host.
-    fn on_device(&self) -> bool {
-        false
+    /// Its code for a GPU, as it is set up; a layer that has none runs on the host.
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        None
     }
 
     /// Records handed out so far, for a layer that reads data: what a snapshot must keep.
@@ -154,4 +154,16 @@ pub trait Layer<T: Real>: Send {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// What a layer does on a GPU, in `<layer>_cuda.rs` beside it, with the kernels in `<layer>.cu`.
+///
+/// What a pass reads has been brought to the device, and what it writes has memory there; the views are those of
+/// [`Inputs::device`](super::Inputs::device) and its like. Nothing is fused on a device: `tail` is empty.
+pub trait DeviceCode<T: Real> {
+    /// [`Layer::forward`] on the device.
+    fn forward(&mut self, gpu: &Gpu, cx: &Context<T>, io: Forward<T>) -> Result<()>;
+
+    /// [`Layer::backward`] on the device.
+    fn backward(&mut self, gpu: &Gpu, cx: &Context<T>, io: Backward<T>) -> Result<()>;
 }

@@ -13,12 +13,14 @@ pub mod utility;
 pub mod vision;
 
 mod io;
+mod kernels;
 mod layer;
 mod setup;
 mod step;
 
 pub use io::{Backward, Forward, Inputs, Outputs, Params};
-pub use layer::{Layer, Reads, Sharing};
+pub use kernels::kernels;
+pub use layer::{DeviceCode, Layer, Reads, Sharing};
 pub use normalization::Channels;
 pub use setup::Setup;
 pub use step::Step;

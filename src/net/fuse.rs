@@ -119,7 +119,7 @@ mod tests {
             b.set("x", &x.iter().map(|x| x * f64::from(i)).collect::<Vec<_>>());
             b.forward();
             let dy: Vec<f64> = (0..count).map(|i| (i * 31 % 17) as f64 / 8.0 - 1.0).collect();
-            b.weights.clear_diffs();
+            b.weights.clear_diffs().unwrap();
             b.backward(&[("h", &dy)]);
         }
         b

@@ -10,6 +10,7 @@ mod keep;
 mod lifetimes;
 mod liveness;
 mod params;
+mod residence;
 mod run;
 #[cfg(test)]
 mod tests;

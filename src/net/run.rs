@@ -1,6 +1,7 @@
 //! Runs a net forward and backward, and gives access to its blobs.
 
 use super::keep::not_kept;
+use super::residence::fetch;
 use super::{Net, Node};
 use crate::blob::{Blob, BufferId, Shape, Weights};
 use crate::error::{Error, Kind, Result};
@@ -30,7 +31,7 @@ impl<T: Real> Net<T> {
     /// Begins a pass: what [`Net::forward`] does before it runs the layers one by one.
     pub fn begin_pass(&mut self) {
         self.cx.pass = self.next_pass;
-        self.fused = self.fusion && self.debug.is_none();
+        self.fused = self.fusion && self.debug.is_none() && self.cx.device.is_none();
         self.next_pass += 1;
     }
 
@@ -47,12 +48,13 @@ impl<T: Real> Net<T> {
     /// Runs one layer forward; what it adds to the loss.
     pub fn forward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<f64> {
         self.check_forward(i)?;
-        let Net { nodes, blobs, store, cx, fused, .. } = self;
-        let node = &mut nodes[i];
-        cx.layer = i as u32;
-        let settled = matches!(node.layer.sharing(), Sharing::Data | Sharing::DataAndDiff);
-        let done_along = *fused && node.leader.is_some();
+        let settled = matches!(self.nodes[i].layer.sharing(), Sharing::Data | Sharing::DataAndDiff);
+        let done_along = self.fused && self.nodes[i].leader.is_some();
         if !settled && !done_along {
+            let device = self.bring_forward(i, weights).map_err(|e| self.at(i, e))?;
+            let Net { nodes, blobs, store, cx, fused, .. } = self;
+            let node = &mut nodes[i];
+            cx.layer = i as u32;
             let (tail, params) = node.work(*fused);
             node.lent.extend(node.top.iter().map(|&t| store.lend(blobs[t].data)));
             let io = Forward {
@@ -62,18 +64,25 @@ impl<T: Real> Net<T> {
                 need_backward: node.need_backward,
                 tail: &node.tail[..tail],
             };
-            let done = node.layer.forward(cx, io);
+            let done = match device.as_ref().and_then(|gpu| Some((gpu, node.layer.device_code()?))) {
+                Some((gpu, code)) => code.forward(gpu, cx, io),
+                None => node.layer.forward(cx, io),
+            };
             for (&t, buffer) in node.top.iter().zip(node.lent.drain(..)) {
                 store.give_back(blobs[t].data, buffer);
             }
             done.map_err(|e| e.in_nth_layer(&node.name, node.nth))?;
         }
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let node = &nodes[i];
         let mut loss = 0.0;
         for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
+            store.get_mut(blobs[t].data).to_host(&mut cx.transfers)?;
             let values = store.get(blobs[t].data).host();
             loss += f64::from(w) * values.iter().map(|v| v.as_f64()).sum::<f64>();
         }
         if self.debug.is_some() {
+            self.fetch_layer(i, weights)?;
             self.describe_forward(i, weights);
         }
         Ok(loss)
@@ -102,14 +111,15 @@ impl<T: Real> Net<T> {
         let Net { nodes, blobs, store, .. } = self;
         let losses = nodes[i].top.iter().zip(&nodes[i].loss_weight).filter(|(_, w)| **w != 0.0);
         for (&t, &w) in losses {
-            store.get_mut(blobs[t].diff).host_mut().fill(T::from_f64(w.into()));
+            store.get_mut(blobs[t].diff).fill(T::from_f64(w.into()))?;
         }
         self.check_backward(i)?;
-        let Net { nodes, blobs, store, cx, fused, .. } = self;
-        let node = &mut nodes[i];
-        cx.layer = i as u32;
-        let done_along = *fused && node.leader.is_some();
-        if node.layer.sharing() != Sharing::DataAndDiff && !done_along {
+        let done_along = self.fused && self.nodes[i].leader.is_some();
+        if self.nodes[i].layer.sharing() != Sharing::DataAndDiff && !done_along {
+            let device = self.bring_backward(i, weights).map_err(|e| self.at(i, e))?;
+            let Net { nodes, blobs, store, cx, fused, .. } = self;
+            let node = &mut nodes[i];
+            cx.layer = i as u32;
             let (tail, params) = node.work(*fused);
             for (&b, &wanted) in node.bottom.iter().zip(&node.propagate) {
                 node.lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
@@ -124,7 +134,10 @@ impl<T: Real> Net<T> {
                 params: Params::new(weights, &node.all_params[..params], &node.all_learned[..params]),
                 tail: &node.tail[..tail],
             };
-            let done = node.layer.backward(cx, io);
+            let done = match device.as_ref().and_then(|gpu| Some((gpu, node.layer.device_code()?))) {
+                Some((gpu, code)) => code.backward(gpu, cx, io),
+                None => node.layer.backward(cx, io),
+            };
             for ((&b, buffer), &wanted) in node.bottom.iter().zip(node.lent.drain(..)).zip(&node.propagate) {
                 if wanted {
                     store.give_back(blobs[b].diff, buffer);
@@ -133,6 +146,7 @@ impl<T: Real> Net<T> {
             done.map_err(|e| e.in_nth_layer(&node.name, node.nth))?;
         }
         if self.debug.is_some() {
+            self.fetch_layer(i, weights)?;
             self.describe_backward(i, weights);
         }
         Ok(())
@@ -144,6 +158,11 @@ impl<T: Real> Net<T> {
     /// the next forward pass.
     pub fn set_fusion(&mut self, on: bool) {
         self.fusion = on;
+    }
+
+    /// An error of layer i.
+    fn at(&self, i: usize, error: Error) -> Error {
+        error.in_nth_layer(&self.nodes[i].name, self.nodes[i].nth)
     }
 
     /// The layers, in the order in which they run.
@@ -199,7 +218,7 @@ impl<T: Real> Net<T> {
         self.store.keeps(self.blobs[blob].data)
     }
 
-    /// Values of a blob; empty where the net does not keep them.
+    /// Values of a blob; empty where the net does not keep them, or where they are on a device ([`Net::fetch`]).
     pub fn data(&self, blob: usize) -> &[T] {
         self.kept(self.blobs[blob].data)
     }
@@ -225,7 +244,14 @@ impl<T: Real> Net<T> {
     }
 
     fn kept_mut(&mut self, id: BufferId) -> &mut [T] {
-        if self.store.keeps(id) { self.store.get_mut(id).host_mut() } else { &mut [] }
+        if !self.store.keeps(id) {
+            return &mut [];
+        }
+        // Who writes a few of many values that are on a device finds the others beside them.
+        match fetch(self.store.get_mut(id), &mut self.cx) {
+            Ok(()) => self.store.get_mut(id).host_mut(),
+            Err(_) => &mut [],
+        }
     }
 
     /// Values of a blob as an array of its shape. Errors: no such blob; one that the net does not keep.

@@ -85,6 +85,7 @@ impl<T: Real> Solver<T> {
             let net = &mut self.model.tests[i].net;
             let result = net.forward(&mut self.model.weights);
             loss += result.map_err(|e| self.plans.tests[i].0.locate(e))?;
+            net.fetch_outputs()?;
             net.take_debug().iter().for_each(|line| observer.event(&Event::Debug(line)));
             values.clear();
             order.iter().for_each(|&b| values.extend(net.data(b).iter().map(|v| v.as_f64())));

@@ -1,7 +1,8 @@
 //! The nets of a solver with their weights and the history of its update rule.
 
 use super::nets::NetPlan;
-use crate::blob::{Buffer, Weights};
+use crate::blob::{Buffer, Residence, Weights};
+use crate::device::{Gpu, Transfers};
 use crate::error::Result;
 use crate::layers::Layer;
 use crate::math::Real;
@@ -39,8 +40,8 @@ pub struct Plans {
 
 impl<T: Real> Model<T> {
     /// Builds the nets with fresh weights; `histories` is what the update rule asks for. The test nets draw their random
-    /// numbers from the seeds that follow `seed`.
-    pub fn new(plans: &Plans, seed: u64, histories: usize) -> Result<Model<T>> {
+    /// numbers from the seeds that follow `seed`. They run on `device`, or on the host.
+    pub fn new(plans: &Plans, seed: u64, histories: usize, device: Option<&Gpu>) -> Result<Model<T>> {
         let mut weights = Weights::new();
         let plan = &plans.train;
         let net = Net::keeping(&plan.param, seed, &mut weights, &plans.keep).map_err(|e| plan.locate(e))?;
@@ -60,7 +61,30 @@ impl<T: Real> Model<T> {
                 .map_err(|e| plan.locate(e))?;
             tests.push(Test { net, passes: *passes });
         }
-        Ok(Model { net, tests, weights, history })
+        let mut model = Model { net, tests, weights, history };
+        model.set_device(device)?;
+        Ok(model)
+    }
+
+    /// Runs all nets on a device from now on, or on the host.
+    pub fn set_device(&mut self, device: Option<&Gpu>) -> Result<()> {
+        self.fetch()?;
+        self.history.iter_mut().flatten().for_each(Buffer::leave_device);
+        let tests = self.tests.iter_mut().map(|t| &mut t.net);
+        for net in std::iter::once(&mut self.net).chain(tests) {
+            net.set_device(device.cloned(), &mut self.weights)?;
+        }
+        Ok(())
+    }
+
+    /// Brings all that can be read to the host.
+    pub fn fetch(&mut self) -> Result<()> {
+        self.net.fetch(&mut self.weights)?;
+        let mut count = Transfers::default();
+        for buffer in self.history.iter_mut().flatten().filter(|b| b.residence() == Residence::Device) {
+            buffer.to_host(&mut count)?;
+        }
+        Ok(())
     }
 }
 

@@ -58,10 +58,11 @@ fn folder_of(path: &Path) -> PathBuf {
 
 impl<T: Real> Solver<T> {
     /// Writes a snapshot; the names of the weights and of the state.
-    pub fn snapshot(&self, observer: &mut dyn Observer) -> Result<(PathBuf, PathBuf)> {
+    pub fn snapshot(&mut self, observer: &mut dyn Observer) -> Result<(PathBuf, PathBuf)> {
         let prefix = self.settings.snapshot_prefix.as_ref().ok_or_else(no_prefix)?;
         let model = format!("{prefix}_iter_{}.caffemodel", self.iteration);
         let state = format!("{prefix}_iter_{}.solverstate", self.iteration);
+        self.model.fetch()?;
         write_net(&model, &self.model.net.to_proto(&self.model.weights, self.settings.snapshot_diff))?;
         write_solver_state(&state, &self.state(&model)?)?;
         let (model, state) = (PathBuf::from(model), PathBuf::from(state));
@@ -167,7 +168,8 @@ impl<T: Real> Solver<T> {
                 format!("the snapshot goes on with its own seed, {seed}, not with random_seed {}", self.seed);
             observer.event(&Event::Warning(&what));
         }
-        self.model = Model::new(&self.plans, seed, self.rule.histories())?;
+        let device = self.model.net.device().cloned();
+        self.model = Model::new(&self.plans, seed, self.rule.histories(), device.as_ref())?;
         self.seed = seed;
         observer.event(&Event::Seed { seed, from_clock: false });
         // Layers that only a test net has are in no snapshot.

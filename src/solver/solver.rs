@@ -4,10 +4,12 @@ use super::event::{Event, Observer};
 use super::model::{Model, Plans};
 use super::nets::{find_file, test_nets, train_net};
 use super::settings::Settings;
+use super::update::cuda::Squares;
 use super::update::{self, UpdateRule};
 use super::{Policy, Regularizer, snapshot};
 use crate::blob::Weights;
-use crate::error::{Error, Result};
+use crate::device::Gpu;
+use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::net::{Keep, Net, load_weights};
 use crate::proto::caffe::{SolverParameter, solver_parameter::SolverMode};
@@ -40,6 +42,8 @@ pub struct Solver<T: Real> {
     pub(super) displayed: (Instant, usize),
     /// Whether a loss that is not finite was warned of.
     pub(super) warned: bool,
+    /// Room for the norm of the gradients on a device.
+    pub(super) squares: Squares<T>,
 }
 
 impl<T: Real> Solver<T> {
@@ -82,11 +86,10 @@ impl<T: Real> Solver<T> {
         let rule = update::create::<T>(param)?;
         let settings = Settings::new(param)?;
         snapshot::check(param, &settings)?;
-        if param.solver_mode == Some(SolverMode::Gpu as i32) {
-            observer.event(&Event::Warning(
-                "solver_mode is GPU, but there is no GPU backend here: training on the CPU",
-            ));
-        }
+        let device = match param.solver_mode == Some(SolverMode::Gpu as i32) {
+            true => open(param.device_id(), observer),
+            false => None,
+        };
         let (seed, from_clock) = match u64::try_from(param.random_seed()) {
             Ok(seed) => (seed, false),
             Err(_) => (clock_seed(), true),
@@ -97,7 +100,7 @@ impl<T: Real> Solver<T> {
         for upgrade in plans.train.upgrades.iter().chain(plans.tests.iter().flat_map(|(t, _)| &t.upgrades)) {
             observer.event(&Event::Note(upgrade));
         }
-        let model = Model::new(&plans, seed, rule.histories())?;
+        let model = Model::new(&plans, seed, rule.histories(), device.as_ref())?;
         for net in std::iter::once(&model.net).chain(model.tests.iter().map(|t| &t.net)) {
             net.warnings().iter().for_each(|w| observer.event(&Event::Warning(w)));
         }
@@ -116,6 +119,7 @@ impl<T: Real> Solver<T> {
             current_step: 0,
             displayed: (Instant::now(), 0),
             warned: false,
+            squares: Squares::new(),
         };
         solver.load_weights(observer)?;
         Ok(solver)
@@ -142,6 +146,17 @@ impl<T: Real> Solver<T> {
             }
         }
         Ok(())
+    }
+
+    /// Trains on a device from now on, or on the host (`None`). A solver whose `solver_mode` is GPU has opened the device of its
+    /// `device_id` by itself, if there is one.
+    pub fn set_device(&mut self, device: Option<&Gpu>) -> Result<()> {
+        self.model.set_device(device)
+    }
+
+    /// The device it trains on.
+    pub fn device(&self) -> Option<&Gpu> {
+        self.model.net.device()
     }
 
     /// The message it was made from.
@@ -193,6 +208,22 @@ impl<T: Real> Solver<T> {
     pub fn net_and_weights(&mut self) -> (&mut Net<T>, &mut Weights<T>) {
         (&mut self.model.net, &mut self.model.weights)
     }
+}
+
+/// The device that a solver asks for. Where there is none the solver trains on the host, and says why: Caffe's solvers ask for a GPU
+/// by habit.
+fn open(ordinal: i32, observer: &mut dyn Observer) -> Option<Gpu> {
+    let opened = usize::try_from(ordinal)
+        .map_err(|_| {
+            Error::new(Kind::Value, "a negative number of a device").found(ordinal).in_field("device_id")
+        })
+        .and_then(Gpu::open);
+    opened
+        .map_err(|e| {
+            let what = format!("solver_mode is GPU, but there is none to use: training on the CPU\n{e}");
+            observer.event(&Event::Warning(&what));
+        })
+        .ok()
 }
 
 /// A seed nobody has chosen, which `random_seed` takes to repeat the run.

@@ -5,6 +5,8 @@ use super::evaluate::{Flow, read_outputs};
 use super::event::{Action, Event, Observer};
 use super::settings::due;
 use super::update::Step;
+use crate::blob::Residence;
+use crate::device::Transfers;
 use crate::error::{Error, Kind, Result};
 use crate::math::{Real, vector};
 use std::time::Instant;
@@ -27,6 +29,7 @@ impl<T: Real> Solver<T> {
         let net = self.model.net.name.clone();
         observer.event(&Event::Start { net: &net, policy: &policy, iteration: self.iteration, max_iter });
         let flow = self.run(max_iter.saturating_sub(self.iteration), observer)?;
+        self.model.fetch()?;
         let snapshot = match flow {
             Flow::Stop { snapshot } => snapshot,
             Flow::On => self.settings.snapshot_after_train,
@@ -59,6 +62,7 @@ impl<T: Real> Solver<T> {
     /// Source: Caffe's `Solver::Step`; but the window of the displayed loss lasts from call to call.
     pub fn step(&mut self, iterations: usize, observer: &mut dyn Observer) -> Result<bool> {
         let flow = self.run(iterations, observer)?;
+        self.model.fetch()?;
         if flow == (Flow::Stop { snapshot: true }) && !due(self.iteration, self.settings.snapshot) {
             self.snapshot(observer)?;
         }
@@ -92,12 +96,13 @@ impl<T: Real> Solver<T> {
         let iteration = self.iteration;
         let display = due(iteration, self.settings.display);
         self.model.net.set_debug_info(display && self.settings.debug_info);
-        self.model.weights.clear_diffs();
+        self.model.weights.clear_diffs()?;
         let loss = self.accumulate(observer)?;
         let smoothed = self.smooth(loss);
         let before = self.current_step;
         let rate = self.policy.rate(iteration, &mut self.current_step);
         if display {
+            self.model.net.fetch_outputs()?;
             let outputs = read_outputs(&self.model.net);
             let (last, last_iteration) = self.displayed;
             observer.event(&Event::Display {
@@ -121,8 +126,8 @@ impl<T: Real> Solver<T> {
             );
             observer.event(&Event::Warning(&what));
         }
-        let scale = self.clip(observer) / self.settings.iter_size as f64;
-        self.update(rate, scale);
+        let scale = self.clip(observer)? / self.settings.iter_size as f64;
+        self.update(rate, scale)?;
         self.iteration += 1;
         observer.event(&Event::Iterated { iteration, loss, smoothed, rate });
         Ok(())
@@ -164,24 +169,41 @@ impl<T: Real> Solver<T> {
     }
 
     /// The factor that brings the L2 norm of all gradients together down to `clip_gradients`.
-    fn clip(&self, observer: &mut dyn Observer) -> f64 {
-        let Some(limit) = self.settings.clip else { return 1.0 };
-        let params = self.model.weights.iter().take(self.model.history.len());
-        let norm = params.map(|p| vector::sum_squares(p.diff.host())).sum::<f64>().sqrt();
+    fn clip(&mut self, observer: &mut dyn Observer) -> Result<f64> {
+        let Some(limit) = self.settings.clip else { return Ok(1.0) };
+        let norm = self.sum_squares()?.sqrt();
         if norm <= limit || norm.is_nan() {
-            return 1.0;
+            return Ok(1.0);
         }
         let scale = limit / norm;
         observer.event(&Event::Clipped { norm, limit, scale });
-        scale
+        Ok(scale)
+    }
+
+    /// The sum of the squares of all gradients of the training net, computed where they are.
+    fn sum_squares(&mut self) -> Result<f64> {
+        let (device, count) = (self.model.net.device().cloned(), self.model.history.len());
+        let Some(gpu) = device else {
+            let params = self.model.weights.iter().take(count);
+            return Ok(params.map(|p| vector::sum_squares(p.diff.host())).sum());
+        };
+        let mut transfers = Transfers::default();
+        let mut gradients = Vec::with_capacity(count);
+        let params = self.model.weights.iter_mut().take(count);
+        for param in params.filter(|p| p.diff.residence() != Residence::Nowhere) {
+            param.diff.to_device(&gpu, &mut transfers)?;
+            gradients.push(param.diff.on_device()?);
+        }
+        self.squares.sum(&gpu, &gradients)
     }
 
     /// Updates all parameters of the training net from their accumulated gradients.
-    fn update(&mut self, rate: f64, scale: f64) {
+    fn update(&mut self, rate: f64, scale: f64) -> Result<()> {
+        let (mut count, device) = (Transfers::default(), self.model.net.device().cloned());
         let params = self.model.weights.iter_mut();
         for (param, history) in params.zip(&mut self.model.history) {
             // What is not learned has no history, unless a snapshot brought one that still fades.
-            if param.lr_mult == 0.0 && history.iter().all(|h| h.host().is_empty()) {
+            if param.lr_mult == 0.0 && history.iter().all(|h| h.residence() == Residence::Nowhere) {
                 continue;
             }
             let (l1, l2) = self.regularizer.factors(param.decay_mult);
@@ -192,8 +214,19 @@ impl<T: Real> Solver<T> {
                 l1,
                 l2,
             };
+            if let Some(gpu) = &device {
+                for buffer in [&mut param.data, &mut param.diff].into_iter().chain(history.iter_mut()) {
+                    buffer.to_device(gpu, &mut count)?;
+                }
+                let (data, diff) = (param.data.on_device_mut()?, param.diff.on_device_mut()?);
+                self.rule.update_on(gpu, &step, data, diff, history)?;
+                continue;
+            }
+            param.data.to_host(&mut count)?;
+            param.diff.to_host(&mut count)?;
             self.rule.update(&step, param.data.host_mut(), param.diff.host_mut(), history);
         }
+        Ok(())
     }
 }
 

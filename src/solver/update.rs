@@ -1,6 +1,10 @@
 //! From a gradient to a step: the update rules.
 
+#[path = "update_cuda.rs"]
+pub(super) mod cuda;
+
 use crate::blob::Buffer;
+use crate::device::{Gpu, Source, View};
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::math::parallel::for_each_chunk3;
@@ -53,6 +57,21 @@ pub trait UpdateRule<T: Real>: Send {
     /// Updates `data` in place. `diff` holds the accumulated gradient, and afterwards what was subtracted from `data`,
     /// as in Caffe. `history` has as many buffers as [`UpdateRule::histories`] says, each as long as `data`.
     fn update(&self, step: &Step<T>, data: &mut [T], diff: &mut [T], history: &mut [Buffer<T>]);
+
+    /// The same on a device, where all of them are.
+    fn update_on(
+        &self,
+        gpu: &Gpu,
+        step: &Step<T>,
+        data: View<T>,
+        diff: View<T>,
+        history: &mut [Buffer<T>],
+    ) -> Result<()>;
+}
+
+/// The kernels of all update rules.
+pub fn kernels() -> Vec<&'static Source> {
+    vec![&cuda::SGD, &cuda::NORM]
 }
 
 /// The rule of a solver's `type`. Errors: one of Caffe's that does not exist here yet, an unknown one (with the nearest name).
@@ -101,6 +120,17 @@ impl<T: Real> UpdateRule<T> for Sgd<T> {
                 }
             },
         );
+    }
+
+    fn update_on(
+        &self,
+        gpu: &Gpu,
+        step: &Step<T>,
+        data: View<T>,
+        diff: View<T>,
+        history: &mut [Buffer<T>],
+    ) -> Result<()> {
+        cuda::sgd(gpu, self.momentum, step, data, diff, history)
     }
 }
 

@@ -30,6 +30,7 @@ pub fn check_net<T: Real>(
     param.force_backward = Some(true);
     let mut weights = Weights::new();
     let mut net = Net::<T>::new(&param, checker.seed, &mut weights)?;
+    net.set_device(checker.device.clone(), &mut weights)?;
     for (nth, p) in weights.iter_mut().enumerate() {
         fill_zeros(p, &checker.stream(Draw::Values, &p.layer, nth));
     }
@@ -58,6 +59,7 @@ pub fn check_net<T: Real>(
             }
         }
         net.forward_layer(i, &mut weights)?;
+        net.fetch(&mut weights)?;
     }
     if layer.is_none() {
         fill_inputs(&mut net, checker);

@@ -3,6 +3,7 @@
 use super::check_report::{Check, Compared, Report};
 use super::slopes::{Slopes, Tolerance, compare, smallest_step};
 use super::subject::{Subject, Variable};
+use crate::device::Gpu;
 use crate::error::{Error, Kind, Result};
 use crate::math::{Purpose, Real, Stream};
 
@@ -28,12 +29,14 @@ pub struct GradientChecker {
     pub kink: f64,
     /// Elements whose absolute value is this near to `kink` are left out. Negative: none are.
     pub kink_range: f64,
+    /// The device that [`check_net`](super::gradcheck::check_net) runs the layers on; the host where there is none.
+    pub device: Option<Gpu>,
 }
 
 /// For nets in double precision.
 impl Default for GradientChecker {
     fn default() -> GradientChecker {
-        GradientChecker { step: 1e-3, threshold: 1e-4, seed: 1701, kink: 0.0, kink_range: -1.0 }
+        GradientChecker { step: 1e-3, threshold: 1e-4, seed: 1701, kink: 0.0, kink_range: -1.0, device: None }
     }
 }
 

@@ -108,6 +108,7 @@ impl<'a, T: Real> Run<'a, T> {
         for (i, _) in sources.iter().enumerate().filter(|(_, s)| **s) {
             net.forward_layer(i, weights)?;
         }
+        net.fetch(weights)?;
         let mut data = Vec::new();
         for (node, _) in net.nodes().iter().zip(&sources).filter(|(_, s)| **s) {
             for &t in &node.top {
@@ -151,6 +152,7 @@ impl<'a, T: Real> Run<'a, T> {
                 loss += self.net.forward_layer(i, self.weights)?;
             }
         }
+        self.net.fetch(self.weights)?;
         for (b, w) in &self.outputs {
             loss += w.iter().zip(self.net.data(*b)).map(|(w, y)| w.as_f64() * y.as_f64()).sum::<f64>();
         }
@@ -163,8 +165,9 @@ impl<'a, T: Real> Run<'a, T> {
                 self.net.diff_mut(*b).copy_from_slice(w);
             }
         }
-        self.weights.clear_diffs();
-        self.net.backward(self.weights)
+        self.weights.clear_diffs()?;
+        self.net.backward(self.weights)?;
+        self.net.fetch(self.weights)
     }
 
     /// Everything that moves: inputs with a gradient, learned parameters.

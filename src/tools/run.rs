@@ -75,6 +75,7 @@ pub fn pass(net: &mut Net<f32>, weights: &mut Weights<f32>, input: &Arrays, back
             }
         }
     }
+    net.fetch(weights)?;
     if backward {
         for (key, array) in input {
             if let Some(name) = key.strip_prefix("topdiff/") {
@@ -88,8 +89,9 @@ pub fn pass(net: &mut Net<f32>, weights: &mut Weights<f32>, input: &Arrays, back
                 copy(array, net.diff_mut(blob));
             }
         }
-        weights.clear_diffs();
+        weights.clear_diffs()?;
         net.backward(weights)?;
+        net.fetch(weights)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A layer alone, in a net of its own.
 
 use crate::blob::{ParamId, Shape, Weights};
+use crate::device::Gpu;
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::net::{Net, Node};
@@ -90,12 +91,19 @@ impl<T: Real> Subject<T> {
         Ok(subject)
     }
 
-    /// A layer of a net as it stands: the blobs' present values are the bottoms, the weights are the net's.
+    /// Runs the layer on a device, or on the host.
+    pub fn set_device(&mut self, device: Option<Gpu>) -> Result<()> {
+        self.net.set_device(device, &mut self.weights)
+    }
+
+    /// A layer of a net as it stands, on the net's device: the blobs' present values (on the host) are the bottoms, the weights
+    /// are the net's.
     pub fn of(net: &Net<T>, weights: &Weights<T>, node: usize, seed: u64) -> Result<Subject<T>> {
         let node = &net.nodes()[node];
         let bottoms: Vec<(Shape, Vec<T>)> =
             node.bottom.iter().map(|&b| (net.blobs()[b].shape.clone(), net.data(b).to_vec())).collect();
         let mut subject = Subject::new(&node.param, net.phase(), &bottoms, seed)?;
+        subject.set_device(net.device().cloned())?;
         for (i, &p) in node.params.iter().enumerate() {
             let values = weights.get(p).data.host();
             if let Some(mine) = subject.param_mut(i).filter(|mine| mine.len() == values.len()) {
@@ -163,6 +171,7 @@ impl<T: Real> Subject<T> {
         }
         self.net.set_next_pass(0);
         self.net.forward(&mut self.weights)?;
+        self.net.fetch(&mut self.weights)?;
         out.clear();
         for j in self.objective() {
             out.extend_from_slice(self.net.data(self.node().top[j]));
@@ -191,8 +200,9 @@ impl<T: Real> Subject<T> {
             diff[..head.len()].copy_from_slice(head);
             rest = tail;
         }
-        self.weights.clear_diffs();
-        self.net.backward(&mut self.weights)
+        self.weights.clear_diffs()?;
+        self.net.backward(&mut self.weights)?;
+        self.net.fetch(&mut self.weights)
     }
 
     /// Gradient of the last backward pass.

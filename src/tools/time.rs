@@ -3,6 +3,7 @@
 use super::gradcheck::{fill_inputs, fill_zeros};
 use super::gradient_checker::{Draw, GradientChecker};
 use crate::blob::Weights;
+use crate::device::Gpu;
 use crate::error::Result;
 use crate::math::Real;
 use crate::net::{Net, Node};
@@ -95,12 +96,13 @@ pub fn time<T: Real>(
     let (mut forward_apart, mut both_apart) = (Vec::new(), Vec::new());
     let begin = Instant::now();
     for iteration in 0..iterations {
-        weights.clear_diffs();
+        weights.clear_diffs()?;
         let start = Instant::now();
         net.begin_pass();
         let (mut last, mut data) = (start, 0.0);
         for (i, sum) in layer_forward.iter_mut().enumerate() {
             net.forward_layer(i, weights)?;
+            wait(net)?;
             let ms = lap(&mut last);
             *sum += ms;
             data += if is_data[i] { ms } else { 0.0 };
@@ -108,6 +110,7 @@ pub fn time<T: Real>(
         let middle = last;
         for (i, sum) in layer_backward.iter_mut().enumerate().rev().filter(|_| backward_too) {
             net.backward_layer(i, weights)?;
+            wait(net)?;
             *sum += lap(&mut last);
         }
         forward.push(millis(start, middle));
@@ -142,6 +145,11 @@ pub fn time<T: Real>(
         total_ms: millis(begin, Instant::now()),
         layers: net.nodes().iter().enumerate().map(layer).collect(),
     })
+}
+
+/// Until a device has done what it was asked: else a layer's time would be that of asking.
+fn wait<T: Real>(net: &Net<T>) -> Result<()> {
+    net.device().map_or(Ok(()), Gpu::synchronize)
 }
 
 /// Milliseconds since the last call.

@@ -6,7 +6,10 @@ mod bad_input;
 mod commands;
 #[cfg(unix)]
 mod crash;
+#[path = "../cuda_emulator/mod.rs"]
+mod emulator;
 mod flags;
+mod gpu;
 #[cfg(unix)]
 mod resume;
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! Cases that BVLC Caffe itself computed: every folder of `tests/golden/layers` holds a net, its arrays and a phase.
 
+use cortado::device::Gpu;
 use cortado::error::Result;
 use cortado::net::Keep;
 use cortado::proto::caffe::Phase;
@@ -11,7 +12,7 @@ use std::{fs, path::Path};
 const TOLERANCE: f32 = 2e-4;
 
 /// Runs a case; the first array that differs, if one does.
-fn case(folder: &Path) -> Result<Option<String>> {
+fn case(folder: &Path, device: Option<&Gpu>) -> Result<Option<String>> {
     let phase = fs::read_to_string(folder.join("phase")).unwrap_or_default();
     let phase = if phase.trim() == "TRAIN" { Phase::Train } else { Phase::Test };
     let file = NetFile::open(folder.join("net.prototxt"), phase, 0, &[])?;
@@ -19,6 +20,7 @@ fn case(folder: &Path) -> Result<Option<String>> {
     let is_of = |key: &str, kinds: &[&str]| kinds.iter().any(|k| key.starts_with(k));
     let backward = arrays.keys().any(|k| is_of(k, &["grad/", "pgrad/", "topdiff/"]));
     let (mut net, mut weights) = run::build(&file, backward, 1, &Keep::All)?;
+    net.set_device(device.cloned(), &mut weights)?;
     let got = run::run(&mut net, &mut weights, &arrays, backward)?;
     for (key, expected) in
         arrays.iter().filter(|(k, _)| is_of(k, &["out/", "grad/", "pgrad/", "param_after/"]))
@@ -39,13 +41,18 @@ fn case(folder: &Path) -> Result<Option<String>> {
 
 #[test]
 fn layers_compute_what_caffe_computes() {
+    all_cases(None);
+}
+
+/// Runs every case, on a device or on the host.
+pub fn all_cases(device: Option<&Gpu>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/layers");
     let mut cases: Vec<_> = fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
     cases.sort();
     assert!(!cases.is_empty(), "{} is empty", folder.display());
     let mut wrong = Vec::new();
     for case_folder in &cases {
-        match case(case_folder) {
+        match case(case_folder, device) {
             Ok(None) => {}
             Ok(Some(what)) => wrong.push(format!("{}: {what}", case_folder.display())),
             Err(e) => wrong.push(format!("{}: {e}", case_folder.display())),

@@ -1,7 +1,7 @@
 //! The gradient suite: every layer of the registry in f32 and f64, and checkers that notice a wrong backward.
 
 use cortado::blob::Shape;
-use cortado::device::Context;
+use cortado::device::{Context, Gpu};
 use cortado::layers::{Backward, Forward, Layer, Setup, registry};
 use cortado::math::Real;
 use cortado::proto::caffe::{LayerParameter, NetParameter, Phase};
@@ -30,6 +30,11 @@ fn assert_passes<T: Real>(name: &str, text: &str, checker: &GradientChecker) {
 
 #[test]
 fn every_layer_of_the_registry() {
+    check_all(None);
+}
+
+/// Checks the nets of all layers in both precisions, on a device or on the host.
+pub fn check_all(device: Option<&Gpu>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gradients");
     let missing: Vec<&str> = registry::LAYERS
         .iter()
@@ -41,8 +46,9 @@ fn every_layer_of_the_registry() {
     files.sort();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "prototxt")) {
         let (name, text) = (file.display().to_string(), fs::read_to_string(file).unwrap());
-        assert_passes::<f64>(&name, &text, &GradientChecker::default());
-        assert_passes::<f32>(&name, &text, &single());
+        let on = |checker| GradientChecker { device: device.cloned(), ..checker };
+        assert_passes::<f64>(&name, &text, &on(GradientChecker::default()));
+        assert_passes::<f32>(&name, &text, &on(single()));
     }
 }
 

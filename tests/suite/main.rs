@@ -2,6 +2,7 @@
 
 mod adding_a_layer;
 mod allocations;
+mod cuda;
 mod golden;
 mod gradients;
 mod nets;

@@ -1,9 +1,12 @@
 //! The adapter that makes a layer of two functions: f and its derivative.
 
+#[path = "elementwise_cuda.rs"]
+mod cuda;
+
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Source};
 use crate::error::Result;
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing, Step};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing, Step};
 use crate::math::{Real, parallel};
 
 /// An element-wise function and its derivative.
@@ -19,10 +22,28 @@ pub trait Function<T: Real>: Send + Sync {
     fn step(&self) -> Option<Step> {
         None
     }
+    /// The same two functions for a GPU; without them the layer runs on the host.
+    fn cuda(&self) -> Option<Formula<T>> {
+        None
+    }
     /// y = f(x).
     fn f(&self, x: T) -> T;
     /// dy/dx, from whichever of x and y it declared to read.
     fn df(&self, x: T, y: T) -> T;
+}
+
+/// A function as a kernel computes it.
+pub struct Formula<T> {
+    /// A `.cu` with the device functions `f(x, a, b, c, d)` and `df(x, y, a, b, c, d)`, where a to d are the numbers below;
+    /// [`Formula::TEMPLATE`] comes behind it.
+    pub source: &'static Source,
+    /// The layer's own numbers.
+    pub numbers: [T; 4],
+}
+
+impl<T> Formula<T> {
+    /// The kernels of all element-wise layers: the second part of each one's source.
+    pub const TEMPLATE: &'static str = include_str!("elementwise.cu");
 }
 
 /// A layer that applies a [`Function`] to every element. In place if the prototxt says so.
@@ -66,6 +87,10 @@ impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
             },
         );
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        if self.0.cuda().is_some() { Some(self) } else { None }
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -6,4 +6,4 @@ pub mod relu;
 pub mod sigmoid;
 pub mod tanh;
 
-pub use elementwise::{Elementwise, Function};
+pub use elementwise::{Elementwise, Formula, Function};

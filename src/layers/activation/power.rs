@@ -1,7 +1,8 @@
 //! A power of a linear function.
 
-use super::{Elementwise, Function};
+use super::{Elementwise, Formula, Function};
 use crate::blob::Element;
+use crate::device::Source;
 use crate::error::Result;
 use crate::layers::{Layer, Reads};
 use crate::math::Real;
@@ -36,6 +37,9 @@ enum Kind {
     General,
 }
 
+pub(crate) static KERNELS: Source =
+    Source { name: "power.cu", parts: &[include_str!("power.cu"), Formula::<f32>::TEMPLATE] };
+
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let p = param.power_param.unwrap_or_default();
@@ -58,6 +62,13 @@ impl<T: Real> Function<T> for Power<T> {
             Kind::Root => Reads::TOP,
             Kind::Square | Kind::General => Reads::BOTTOM,
         }
+    }
+
+    fn cuda(&self) -> Option<Formula<T>> {
+        Some(Formula {
+            source: &KERNELS,
+            numbers: [self.shift, self.scale, self.power, T::from_f64(self.kind as u8 as f64)],
+        })
     }
 
     #[inline(always)]

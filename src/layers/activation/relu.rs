@@ -1,7 +1,8 @@
 //! Rectified linear units.
 
-use super::{Elementwise, Function};
+use super::{Elementwise, Formula, Function};
 use crate::blob::Element;
+use crate::device::Source;
 use crate::error::Result;
 use crate::layers::{Layer, Reads, Step};
 use crate::math::Real;
@@ -21,6 +22,9 @@ pub struct Relu<T> {
     slope: T,
 }
 
+pub(crate) static KERNELS: Source =
+    Source { name: "relu.cu", parts: &[include_str!("relu.cu"), Formula::<f32>::TEMPLATE] };
+
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let slope = param.relu_param.unwrap_or_default().negative_slope();
@@ -39,6 +43,10 @@ impl<T: Real> Function<T> for Relu<T> {
 
     fn step(&self) -> Option<Step> {
         (self.slope >= T::zero()).then_some(Step::Relu { slope: self.slope.as_f64() })
+    }
+
+    fn cuda(&self) -> Option<Formula<T>> {
+        Some(Formula { source: &KERNELS, numbers: [self.slope, T::zero(), T::zero(), T::zero()] })
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The logistic function.
 
-use super::{Elementwise, Function};
+use super::{Elementwise, Formula, Function};
+use crate::device::Source;
 use crate::error::Result;
 use crate::layers::{Layer, Reads};
 use crate::math::Real;
@@ -17,6 +18,9 @@ use crate::proto::caffe::LayerParameter;
 /// Source: Caffe's Sigmoid.
 pub struct Sigmoid;
 
+pub(crate) static KERNELS: Source =
+    Source { name: "sigmoid.cu", parts: &[include_str!("sigmoid.cu"), Formula::<f32>::TEMPLATE] };
+
 /// Makes the layer.
 pub fn new<T: Real>(_: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     Ok(Box::new(Elementwise(Sigmoid)))
@@ -25,6 +29,10 @@ pub fn new<T: Real>(_: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
 impl<T: Real> Function<T> for Sigmoid {
     fn reads(&self) -> Reads {
         Reads::TOP
+    }
+
+    fn cuda(&self) -> Option<Formula<T>> {
+        Some(Formula { source: &KERNELS, numbers: [T::zero(); 4] })
     }
 
     #[inline(always)]

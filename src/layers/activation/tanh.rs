@@ -1,6 +1,7 @@
 //! The hyperbolic tangent.
 
-use super::{Elementwise, Function};
+use super::{Elementwise, Formula, Function};
+use crate::device::Source;
 use crate::error::Result;
 use crate::layers::{Layer, Reads};
 use crate::math::Real;
@@ -17,6 +18,9 @@ use crate::proto::caffe::LayerParameter;
 /// Source: Caffe's TanH.
 pub struct TanH;
 
+pub(crate) static KERNELS: Source =
+    Source { name: "tanh.cu", parts: &[include_str!("tanh.cu"), Formula::<f32>::TEMPLATE] };
+
 /// Makes the layer.
 pub fn new<T: Real>(_: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     Ok(Box::new(Elementwise(TanH)))
@@ -29,6 +33,10 @@ impl<T: Real> Function<T> for TanH {
 
     fn keeps_sign(&self) -> bool {
         true
+    }
+
+    fn cuda(&self) -> Option<Formula<T>> {
+        Some(Formula { source: &KERNELS, numbers: [T::zero(); 4] })
     }
 
     #[inline(always)]

@@ -1,9 +1,12 @@
 //! Dropout.
 
+#[path = "dropout_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::{Element, Shape};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
 use crate::math::{Real, Stream, parallel, vector};
 use crate::proto::caffe::{LayerParameter, Phase};
 
@@ -114,6 +117,10 @@ impl<T: Real> Layer<T> for Dropout<T> {
             vector::copy(x, y);
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

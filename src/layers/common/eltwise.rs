@@ -1,9 +1,12 @@
 //! Sum, product or maximum of several blobs, element by element.
 
+#[path = "eltwise_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::{Element, Shape};
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Inputs, Layer, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{Backward, DeviceCode, Forward, Inputs, Layer, Reads, Setup, Sharing, Step, Tail};
 use crate::math::{Far, Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::eltwise_parameter::EltwiseOp;
@@ -30,6 +33,8 @@ pub struct Eltwise<T> {
     stable: bool,
     /// Which bottom was largest.
     from: Vec<u32>,
+    /// The same on a device.
+    device: Option<Memory<u32>>,
 }
 
 /// Makes the layer.
@@ -50,7 +55,13 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     }
     let mut coeff: Vec<T> = p.coeff.iter().map(|c| T::from_f64(c.as_f64())).collect();
     coeff.resize(bottoms, T::one());
-    Ok(Box::new(Eltwise { operation: p.operation(), coeff, stable: p.stable_prod_grad(), from: Vec::new() }))
+    Ok(Box::new(Eltwise {
+        operation: p.operation(),
+        coeff,
+        stable: p.stable_prod_grad(),
+        from: Vec::new(),
+        device: None,
+    }))
 }
 
 /// Elements that one task takes.
@@ -256,6 +267,10 @@ impl<T: Real> Layer<T> for Eltwise<T> {
             EltwiseOp::Max => largest(&bottom, y, &mut self.from),
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,9 +1,12 @@
 //! Fully connected layer.
 
+#[path = "inner_product_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, Transpose, gemm, parallel};
 use crate::proto::caffe::{InnerProductParameter, LayerParameter};
 
@@ -84,6 +87,10 @@ impl<T: Real> Layer<T> for InnerProduct {
             );
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,9 +1,12 @@
 //! Softmax.
 
+#[path = "softmax_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::Result;
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
 use crate::math::{Real, softmax};
 use crate::proto::caffe::LayerParameter;
 
@@ -47,6 +50,10 @@ impl<T: Real> Layer<T> for Softmax {
         let x = if io.bottom.in_place(0) { None } else { Some(io.bottom.get(0)) };
         self.along.forward(x, io.top.get(0));
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

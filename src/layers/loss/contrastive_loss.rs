@@ -1,10 +1,13 @@
 //! Distances of similar and dissimilar pairs.
 
+#[path = "contrastive_loss_cuda.rs"]
+pub(crate) mod cuda;
+
 use super::{batch, label};
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
@@ -34,6 +37,8 @@ pub struct ContrastiveLoss<T> {
     difference: Vec<T>,
     /// What a pair's difference is multiplied by to give the gradient of its term with respect to a.
     factor: Vec<f64>,
+    /// Differences, factors and terms on a device.
+    device: [Option<Memory<T>>; 3],
 }
 
 /// Makes the layer.
@@ -50,6 +55,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         batch: 1,
         difference: Vec::new(),
         factor: Vec::new(),
+        device: [None, None, None],
     }))
 }
 
@@ -136,6 +142,10 @@ impl<T: Real> Layer<T> for ContrastiveLoss<T> {
         }
         io.top.get(0)[0] = T::from_f64(sum / (2.0 * self.batch as f64));
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,10 +1,13 @@
 //! Sum of squared differences.
 
+#[path = "euclidean_loss_cuda.rs"]
+pub(crate) mod cuda;
+
 use super::batch;
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, parallel, vector};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
@@ -21,11 +24,13 @@ pub struct EuclideanLoss<T> {
     batch: usize,
     /// a − b of the last forward pass.
     difference: Vec<T>,
+    /// The same on a device.
+    device: Option<Memory<T>>,
 }
 
 /// Makes the layer.
 pub fn new<T: Real>(_: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
-    Ok(Box::new(EuclideanLoss { batch: 1, difference: Vec::new() }))
+    Ok(Box::new(EuclideanLoss { batch: 1, difference: Vec::new(), device: None }))
 }
 
 const GRAIN: usize = 16 * 1024;
@@ -69,6 +74,10 @@ impl<T: Real> Layer<T> for EuclideanLoss<T> {
         let sum = vector::sum_squares(&self.difference);
         io.top.get(0)[0] = T::from_f64(sum / (2.0 * self.batch as f64));
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

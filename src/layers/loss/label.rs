@@ -58,6 +58,11 @@ impl Labels {
         &self.of
     }
 
+    /// The label that stands for none.
+    pub fn ignored(&self) -> Option<i32> {
+        self.ignore
+    }
+
     /// How many labels there are, the ignored ones included.
     pub fn len(&self) -> usize {
         self.of.len()

@@ -1,10 +1,13 @@
 //! Cross-entropy of a softmax.
 
+#[path = "softmax_with_loss_cuda.rs"]
+pub(crate) mod cuda;
+
 use super::{batch, label::Labels};
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::softmax::Softmax;
 use crate::math::{Real, parallel, vector};
 use crate::proto::caffe::LayerParameter;
@@ -44,7 +47,12 @@ pub struct SoftmaxWithLoss<T> {
     /// The probabilities and the normalizer of the last forward pass.
     prob: Vec<T>,
     normalizer: f64,
+    /// The same on a device.
+    device: Kept<T>,
 }
+
+/// Probabilities, normalizer and labels on a device.
+type Kept<T> = [Option<Memory<T>>; 3];
 
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
@@ -70,6 +78,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         along: Softmax::default(),
         prob: Vec::new(),
         normalizer: 1.0,
+        device: [None, None, None],
     }))
 }
 
@@ -148,6 +157,10 @@ impl<T: Real> Layer<T> for SoftmaxWithLoss<T> {
             vector::copy(&self.prob, io.top.get(1));
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,10 +1,13 @@
 //! Share of right answers.
 
+#[path = "accuracy_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::loss::label::Labels;
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use std::cmp::Ordering;
@@ -35,6 +38,8 @@ pub struct Accuracy {
     right: Vec<bool>,
     /// Right ones and all of each class.
     by_class: Vec<(u64, u64)>,
+    /// Which are right, on a device: 1, 0, or -1 for one that does not count.
+    device: Option<Memory<i32>>,
 }
 
 /// Makes the layer.
@@ -48,6 +53,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         inner: 0,
         right: Vec::new(),
         by_class: Vec::new(),
+        device: None,
     }))
 }
 
@@ -126,6 +132,10 @@ impl<T: Real> Layer<T> for Accuracy {
             }
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, _: Backward<T>) -> Result<()> {

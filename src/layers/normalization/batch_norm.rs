@@ -1,12 +1,15 @@
 //! Batch normalisation.
 
+#[path = "batch_norm_cuda.rs"]
+pub(crate) mod cuda;
+
 use super::channels::{Channels, Sources, Sums};
 use super::keep;
 use super::line::Lines;
 use crate::blob::{Buffer, Element, Shape};
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Params, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Sharing, Step, Tail};
 use crate::math::Real;
 use crate::proto::caffe::{LayerParameter, Phase};
 
@@ -38,6 +41,8 @@ pub struct BatchNorm<T> {
     sums: Sums,
     /// The bottom, where the layer overwrites it and backward reads it.
     saved: Buffer<T>,
+    /// Mean, inverse deviation and the saved bottom on a device.
+    device: [Option<Memory<T>>; 3],
 }
 
 /// Makes the layer.
@@ -60,6 +65,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         inverse: Vec::new(),
         sums: Sums::default(),
         saved: Buffer::default(),
+        device: [None, None, None],
     }))
 }
 
@@ -205,6 +211,10 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
         }
         self.saved = saved;
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,9 +1,12 @@
 //! L2 normalisation over channels.
 
+#[path = "norm_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
 use crate::math::{Real, parallel};
 use crate::proto::caffe::LayerParameter;
 
@@ -30,6 +33,8 @@ pub struct Norm<T> {
     inverse: Vec<T>,
     /// ⟨y, dy⟩ / ‖x‖.
     products: Vec<f64>,
+    /// The lengths on a device.
+    device: Option<Memory<T>>,
 }
 
 /// Makes the layer.
@@ -40,6 +45,7 @@ pub fn new<T: Real>(_: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         lengths: Vec::new(),
         inverse: Vec::new(),
         products: Vec::new(),
+        device: None,
     }))
 }
 
@@ -163,6 +169,10 @@ impl<T: Real> Layer<T> for Norm<T> {
             },
         );
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

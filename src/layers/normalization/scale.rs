@@ -1,12 +1,15 @@
 //! Factor and bias for each channel, or another blob as factor.
 
+#[path = "scale_cuda.rs"]
+pub(crate) mod cuda;
+
 use super::channels::{Channels, Sources, Sums};
 use super::keep;
 use super::line::Lines;
 use crate::blob::{Buffer, Shape};
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Params, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Sharing, Step, Tail};
 use crate::math::{Real, vector};
 use crate::proto::caffe::{FillerParameter, LayerParameter, ScaleParameter};
 use std::ops::RangeInclusive;
@@ -35,6 +38,8 @@ pub struct Scale<T> {
     /// The bottoms, where the layer overwrites the first and backward follows.
     saved: Buffer<T>,
     saved_factor: Vec<T>,
+    /// The same on a device.
+    device: [Option<Memory<T>>; 2],
 }
 
 /// Makes the layer.
@@ -55,6 +60,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         sums: Sums::default(),
         saved: Buffer::default(),
         saved_factor: Vec::new(),
+        device: [None, None],
     }))
 }
 
@@ -172,6 +178,10 @@ impl<T: Real> Layer<T> for Scale<T> {
         );
         self.saved = saved;
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

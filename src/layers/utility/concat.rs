@@ -1,9 +1,12 @@
 //! Blobs side by side.
 
+#[path = "concat_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
 use crate::math::{Far, Real, parallel, vector};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
@@ -123,6 +126,10 @@ impl<T: Real> Layer<T> for Concat {
             at += width;
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,9 +1,12 @@
 //! An end for blobs that nobody wants.
 
+#[path = "silence_cuda.rs"]
+mod cuda;
+
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::Result;
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, vector};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
@@ -41,6 +44,10 @@ impl<T: Real> Layer<T> for Silence {
 
     fn forward(&mut self, _: &Context<T>, _: Forward<T>) -> Result<()> {
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

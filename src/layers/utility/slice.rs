@@ -1,10 +1,13 @@
 //! A blob cut into pieces.
 
+#[path = "slice_cuda.rs"]
+mod cuda;
+
 use super::concat::{copy_rows, legacy_axis};
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
 use crate::math::Real;
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
@@ -104,6 +107,10 @@ impl<T: Real> Layer<T> for Slice {
             at += width;
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

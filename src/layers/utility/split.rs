@@ -1,9 +1,12 @@
 //! One blob for several readers.
 
+#[path = "split_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::Result;
-use crate::layers::{Backward, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
 use crate::math::{Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
@@ -46,6 +49,10 @@ impl<T: Real> Layer<T> for Split {
 
     fn forward(&mut self, _: &Context<T>, _: Forward<T>) -> Result<()> {
         Ok(()) // the net made the tops share the bottom's values
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,11 +1,14 @@
 //! Convolution over any number of spatial axes.
 
+#[path = "convolution_cuda.rs"]
+pub(crate) mod cuda;
+
 use super::windows::Windows;
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::normalization::Channels;
-use crate::layers::{Backward, Forward, Layer, Params, Reads, Setup, Step};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Step};
 use crate::math::{self, Ending, Geometry, Real};
 use crate::proto::caffe::{ConvolutionParameter, LayerParameter};
 use std::ops::RangeInclusive;
@@ -34,13 +37,15 @@ pub struct Convolution<T> {
     /// Factor and addend of each channel, where the layers behind are done along.
     factors: Vec<T>,
     addends: Vec<T>,
+    /// Columns of windows on a device.
+    device: Option<Memory<T>>,
 }
 
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let param = param.convolution_param.clone().unwrap_or_default();
     check(&param)?;
-    Ok(Box::new(Convolution { param, engine: None, factors: Vec::new(), addends: Vec::new() }))
+    Ok(Box::new(Convolution { param, engine: None, factors: Vec::new(), addends: Vec::new(), device: None }))
 }
 
 /// What no shape can repair.
@@ -198,6 +203,14 @@ impl<T: Real> Layer<T> for Convolution<T> {
             self.engine()?.forward(io.bottom.get(i), io.params.data(0), &end, io.top.get(i));
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        if self.engine.as_ref().is_some_and(|engine| engine.geometry().input.len() <= 2) {
+            Some(self)
+        } else {
+            None
+        }
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

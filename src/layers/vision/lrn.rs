@@ -1,9 +1,12 @@
 //! Local response normalisation.
 
+#[path = "lrn_cuda.rs"]
+pub(crate) mod cuda;
+
 use crate::blob::{Element, Shape};
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, parallel, scratch, vectorised};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::lrn_parameter::NormRegion;
@@ -32,6 +35,8 @@ pub struct Lrn<T> {
     k: T,
     /// Channels, height and width.
     image: [usize; 3],
+    /// The sums s and the ratios dy·y/s on a device.
+    device: [Option<Memory<T>>; 2],
 }
 
 /// Makes the layer.
@@ -53,6 +58,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         beta: T::from_f64(p.beta().as_f64()),
         k: if within { T::one() } else { T::from_f64(p.k().as_f64()) },
         image: [0; 3],
+        device: [None, None],
     }))
 }
 
@@ -215,6 +221,10 @@ impl<T: Real> Layer<T> for Lrn<T> {
             },
         );
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

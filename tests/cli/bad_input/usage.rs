@@ -46,14 +46,17 @@ fn values() {
 fn there_is_no_gpu() {
     let folder = Folder::new();
     for words in [
-        "train -solver solver.prototxt -gpu 0",
-        "test -model net.prototxt -weights x -gpu 0",
-        "time -model net.prototxt --gpu=0",
-        "run net.prototxt -gpu=0",
-        "gradcheck net.prototxt --gpu 0",
+        "train -solver solver.prototxt -gpu 77",
+        "test -model net.prototxt -weights x -gpu 77",
+        "time -model net.prototxt --gpu=77",
+        "run net.prototxt -gpu=77",
+        "gradcheck net.prototxt --gpu 77",
     ] {
-        folder.refused(words, &["no CUDA backend", "-gpu 0", "leave -gpu out"]);
+        // No driver, or a driver with fewer devices.
+        folder.refused(words, &["everything runs on the CPU"]);
     }
+    folder.refused("train -solver solver.prototxt -gpu 0,1", &["several GPUs", "-gpu 0,1"]);
+    folder.refused("gradcheck net.prototxt -gpu one", &["--gpu", "no number of a device", "0 or more"]);
 }
 
 #[test]

@@ -128,6 +128,7 @@ fn debug_info_tells_of_displayed_iterations() {
 #[test]
 fn gpu_mode_is_warned_of() {
     let mut listener = Listener::default();
-    let _: Solver<f32> = solver(&plain_net(4), &format!("{SILENT} solver_mode: GPU"), &mut listener).unwrap();
+    let _: Solver<f32> =
+        solver(&plain_net(4), &format!("{SILENT} solver_mode: GPU device_id: 77"), &mut listener).unwrap();
     assert!(listener.lines[0].contains("training on the CPU"), "{:?}", listener.lines);
 }

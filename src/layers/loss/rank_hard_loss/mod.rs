@@ -1,12 +1,13 @@
 //! Ranking loss with hard negatives.
 
 mod choice;
+pub(crate) mod cuda;
 
 use super::{batch, label::position};
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, Stream, Transpose, gemm, parallel};
 use crate::proto::caffe::LayerParameter;
 use choice::{Anchor, Candidate, Rules};
@@ -57,13 +58,21 @@ pub struct RankHardLoss<T> {
     /// The gradient with respect to the embeddings, without scale, is this N × N matrix times them.
     coefficients: Vec<T>,
     rows: usize,
+    device: cuda::Room<T>,
 }
 
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let rules = Rules::new(&param.rank_param.unwrap_or_default())?;
     let (distances, anchors, coefficients) = (Vec::new(), Vec::new(), Vec::new());
-    Ok(Box::new(RankHardLoss { rules, distances, anchors, coefficients, rows: 0 }))
+    Ok(Box::new(RankHardLoss {
+        rules,
+        distances,
+        anchors,
+        coefficients,
+        rows: 0,
+        device: Default::default(),
+    }))
 }
 
 impl<T: Real> RankHardLoss<T> {
@@ -86,6 +95,10 @@ impl<T: Real> RankHardLoss<T> {
             .in_field("bottom[0]")
             .suggest("a lower base_lr, or a Norm layer before the loss"));
         }
+        self.check_labels(labels, label_shape)
+    }
+
+    fn check_labels(&self, labels: &[T], label_shape: &Shape) -> Result<()> {
         for i in (0..self.rows).step_by(self.rules.pair_size) {
             if labels[i] != labels[i + 1] {
                 let at = [i, i + 1].map(|i| position(i, label_shape));
@@ -205,6 +218,10 @@ impl<T: Real> Layer<T> for RankHardLoss<T> {
             io.top.get(1)[0] = T::from_f64(active as f64 / all.max(1) as f64);
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -2,14 +2,15 @@
 
 mod average;
 mod axis;
+pub(crate) mod cuda;
 mod max;
 mod stochastic;
 mod strips;
 
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, Stream, parallel};
 use crate::proto::caffe::pooling_parameter::{PoolMethod, RoundMode};
 use crate::proto::caffe::{LayerParameter, Phase, PoolingParameter};
@@ -41,6 +42,8 @@ pub struct Pooling {
     axes: Option<[Axis; 2]>,
     /// Index in its plane of the value each window took.
     at: Vec<u32>,
+    /// The same on a device.
+    device: Option<Memory<u32>>,
 }
 
 /// Makes the layer.
@@ -48,7 +51,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let p = param.pooling_param.unwrap_or_default();
     check(&p)?;
     let training = param.phase() == Phase::Train;
-    Ok(Box::new(Pooling { method: p.pool(), param: p, training, axes: None, at: Vec::new() }))
+    Ok(Box::new(Pooling { method: p.pool(), param: p, training, axes: None, at: Vec::new(), device: None }))
 }
 
 /// The fields against each other, as Caffe does.
@@ -213,6 +216,10 @@ impl<T: Real> Layer<T> for Pooling {
             }),
         }
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -1,0 +1,114 @@
+//! Products of matrices by cuBLAS.
+
+use super::{Gpu, View};
+use crate::blob::Element;
+use crate::error::{Error, Kind, Result};
+use cudarc::cublas::result::{self, CublasError};
+use cudarc::cublas::sys::{self, cublasOperation_t as Op};
+use cudarc::driver::sys::CUstream;
+
+pub(super) fn open(stream: CUstream) -> Result<sys::cublasHandle_t> {
+    let handle = result::create_handle().map_err(|e| failed("start", e))?;
+    // SAFETY: handle and stream were just made. The default mode never uses TF32 for numbers of 32 bits.
+    unsafe {
+        result::set_stream(handle, stream.cast()).map_err(|e| failed("use the stream", e))?;
+        let mode = sys::cublasMath_t::CUBLAS_DEFAULT_MATH;
+        sys::cublasSetMathMode(handle, mode).result().map_err(|e| failed("compute in full precision", e))?;
+    }
+    Ok(handle)
+}
+
+fn failed(doing: &str, error: CublasError) -> Error {
+    Error::new(Kind::Device, format!("cuBLAS cannot {doing}")).found(format!("{:?}", error.0))
+}
+
+/// Products of so many pairs of matrices, each so many values behind the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// How many.
+    pub count: usize,
+    /// From one a, b and c to the next.
+    pub strides: [usize; 3],
+}
+
+impl Gpu {
+    /// c = alpha · op(a) · op(b) + beta · c for matrices by rows, as [`crate::math`]'s `gemm` has them: op(a) is m × k, op(b)
+    /// is k × n, and `transpose` says which of the two lie transposed. With beta 0 what c held does not matter.
+    #[allow(clippy::too_many_arguments)]
+    pub fn gemm<T: Element>(
+        &self,
+        transpose: [bool; 2],
+        [m, n, k]: [usize; 3],
+        alpha: T,
+        a: View<T>,
+        b: View<T>,
+        beta: T,
+        c: View<T>,
+    ) -> Result<()> {
+        self.gemm_batched(transpose, [m, n, k], alpha, a, b, beta, c, Batch { count: 1, strides: [0; 3] })
+    }
+
+    /// [`Gpu::gemm`] for several products at once.
+    #[allow(clippy::too_many_arguments)]
+    pub fn gemm_batched<T: Element>(
+        &self,
+        transpose: [bool; 2],
+        [m, n, k]: [usize; 3],
+        alpha: T,
+        a: View<T>,
+        b: View<T>,
+        beta: T,
+        c: View<T>,
+        batch: Batch,
+    ) -> Result<()> {
+        if m == 0 || n == 0 || batch.count == 0 {
+            return Ok(());
+        }
+        let last = |i: usize, size: usize| (batch.count - 1) * batch.strides[i] + size;
+        if last(0, m * k) > a.len || last(1, k * n) > b.len || last(2, m * n) > c.len {
+            return Err(Error::new(Kind::Device, "a product of larger matrices than its operands are")
+                .expected(format!("{}, {} and {} values", last(0, m * k), last(1, k * n), last(2, m * n)))
+                .found(format!("{}, {} and {}", a.len, b.len, c.len)));
+        }
+        if k == 0 {
+            return if beta == T::default() { self.fill(c, m * n, beta) } else { Ok(()) };
+        }
+        let int = |v: usize| {
+            i32::try_from(v)
+                .map_err(|_| Error::new(Kind::Device, "a matrix is too large for cuBLAS").found(v))
+        };
+        let op = |t: bool| if t { Op::CUBLAS_OP_T } else { Op::CUBLAS_OP_N };
+        // cuBLAS has matrices by columns: c' = b' · a'.
+        let (lda, ldb) = (int(if transpose[0] { m } else { k })?, int(if transpose[1] { k } else { n })?);
+        let (opa, opb, [im, inn, ik]) = (op(transpose[0]), op(transpose[1]), [int(m)?, int(n)?, int(k)?]);
+        let (handle, count, [sa, sb, sc]) = (self.0.blas, int(batch.count)?, batch.strides.map(|s| s as i64));
+        let (alpha, beta) = (alpha.as_f64(), beta.as_f64());
+        self.enter()?;
+        // SAFETY: the sizes were checked against the views above; alpha and beta are read before the calls return.
+        let done = unsafe {
+            if size_of::<T>() == 4 {
+                let (alpha, beta) = (alpha as f32, beta as f32);
+                let (a, b, c) = (a.at as *const f32, b.at as *const f32, c.at as *mut f32);
+                if batch.count == 1 {
+                    result::sgemm(handle, opb, opa, inn, im, ik, &alpha, b, ldb, a, lda, &beta, c, inn)
+                } else {
+                    result::sgemm_strided_batched(
+                        handle, opb, opa, inn, im, ik, &alpha, b, ldb, sb, a, lda, sa, &beta, c, inn, sc,
+                        count,
+                    )
+                }
+            } else {
+                let (a, b, c) = (a.at as *const f64, b.at as *const f64, c.at as *mut f64);
+                if batch.count == 1 {
+                    result::dgemm(handle, opb, opa, inn, im, ik, &alpha, b, ldb, a, lda, &beta, c, inn)
+                } else {
+                    result::dgemm_strided_batched(
+                        handle, opb, opa, inn, im, ik, &alpha, b, ldb, sb, a, lda, sa, &beta, c, inn, sc,
+                        count,
+                    )
+                }
+            }
+        };
+        done.map_err(|e| failed("multiply matrices", e))
+    }
+}

@@ -1,0 +1,118 @@
+//! A device that computes: its context, its stream, its compiled kernels.
+
+use super::module::Modules;
+use super::{driver_error, libraries};
+use crate::error::{Error, Kind, Result};
+use cudarc::cublas;
+use cudarc::driver::result::{ctx, device, primary_ctx, stream};
+use cudarc::driver::sys::{CUcontext, CUdevice, CUdevice_attribute as Attribute, CUstream};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+/// A CUDA device, opened. Clones are the same device; it is closed with the last clone and the last memory on it.
+#[derive(Clone)]
+pub struct Gpu(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    ordinal: usize,
+    name: String,
+    device: CUdevice,
+    context: CUcontext,
+    pub stream: CUstream,
+    pub blas: cublas::sys::cublasHandle_t,
+    pub modules: Mutex<Modules>,
+}
+
+// SAFETY: the driver's handles may be used from any thread that has made the context current, which every method of `Gpu` does
+// first; the cuBLAS handle works on the one stream, whose order the driver keeps.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+impl Gpu {
+    /// Opens a device by its number, from 0.
+    ///
+    /// Errors: no driver, NVRTC or cuBLAS, with what was looked for and where; a driver that is too old; no such device.
+    pub fn open(ordinal: usize) -> Result<Gpu> {
+        libraries::driver()?;
+        let devices = super::count()?;
+        if ordinal >= devices {
+            return Err(Error::new(Kind::Device, format!("there is no GPU {ordinal}"))
+                .expected(match devices {
+                    0 => "an NVIDIA GPU; the driver finds none".to_string(),
+                    1 => "0, the only GPU".to_string(),
+                    n => format!("0 to {}", n - 1),
+                })
+                .suggest("`cortado device_query` lists them; without -gpu everything runs on the CPU"));
+        }
+        libraries::nvrtc()?;
+        libraries::cublas()?;
+        let failed = |e| driver_error(&format!("be opened (device {ordinal})"), e);
+        let device = device::get(ordinal as i32).map_err(failed)?;
+        // SAFETY: the driver gave the device; the context is released when `Inner` is dropped.
+        let context = unsafe { primary_ctx::retain(device) }.map_err(failed)?;
+        // SAFETY: the context was retained a line above.
+        unsafe { ctx::set_current(context) }.map_err(failed)?;
+        // SAFETY: the driver gave the device.
+        let part = |attribute| unsafe { device::get_attribute(device, attribute) }.map_err(failed);
+        let major = part(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = part(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
+        let blas = super::blas::open(stream)?;
+        let modules = Mutex::new(Modules::new(10 * major + minor)?);
+        let name = device::get_name(device).map_err(failed)?;
+        Ok(Gpu(Arc::new(Inner { ordinal, name, device, context, stream, blas, modules })))
+    }
+
+    /// Its number.
+    pub fn ordinal(&self) -> usize {
+        self.0.ordinal
+    }
+
+    /// Its name, as the driver has it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Makes its context that of the calling thread: before every call of the driver.
+    pub(super) fn enter(&self) -> Result<()> {
+        // SAFETY: the context lives as long as `Inner`.
+        unsafe { ctx::set_current(self.0.context) }.map_err(|e| driver_error("be used by this thread", e))
+    }
+
+    /// Waits until all that was asked of it is done.
+    pub fn synchronize(&self) -> Result<()> {
+        self.enter()?;
+        // SAFETY: the stream lives as long as `Inner`.
+        unsafe { stream::synchronize(self.0.stream) }.map_err(|e| driver_error("finish its work", e))
+    }
+}
+
+/// Whether they are the same opened device.
+impl PartialEq for Gpu {
+    fn eq(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GPU {} ({})", self.0.ordinal, self.0.name)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let modules = self.modules.get_mut().unwrap_or_else(|e| e.into_inner());
+        // SAFETY: the handles were made when the device was opened, and nobody has them any more. What goes wrong here, as when
+        // the driver is shutting down, hurts nobody.
+        unsafe {
+            if ctx::set_current(self.context).is_ok() {
+                modules.unload();
+                let _ = cublas::result::destroy_handle(self.blas);
+                let _ = stream::destroy(self.stream);
+            }
+            let _ = primary_ctx::release(self.device);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+// What every kernel may use. `Real` is float or double; blocks have BLOCK threads.
+
+constexpr int BLOCK = 256;
+
+// The smallest normal number.
+constexpr Real SMALLEST = sizeof(Real) == 4 ? Real(1.17549435e-38) : Real(2.2250738585072014e-308);
+
+// i runs over 0 .. n - 1, shared among all threads of the grid.
+#define FOR_EACH(i, n) \
+  for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < (unsigned)(n); i += gridDim.x * blockDim.x)
+
+// The sum of a value over the threads of a block, for all of them. Always added in the same order.
+__device__ inline Real block_sum(Real v) {
+  __shared__ Real parts[BLOCK / 32];
+  for (int by = 16; by > 0; by /= 2) v += __shfl_xor_sync(0xffffffffu, v, by);
+  __syncthreads();  // an earlier sum has been read
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+  __syncthreads();
+  Real sum = 0;
+  for (int i = 0; i < BLOCK / 32; ++i) sum += parts[i];
+  return sum;
+}
+
+// The largest value of the threads of a block, for all of them.
+__device__ inline Real block_max(Real v) {
+  __shared__ Real parts[BLOCK / 32];
+  for (int by = 16; by > 0; by /= 2) v = fmax(v, __shfl_xor_sync(0xffffffffu, v, by));
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+  __syncthreads();
+  Real most = parts[0];
+  for (int i = 1; i < BLOCK / 32; ++i) most = fmax(most, parts[i]);
+  return most;
+}
+
+// Word `index` of a random stream (src/math/random.rs): Philox4x32-10.
+__device__ inline unsigned random_word(unsigned index, unsigned layer, unsigned pass_low, unsigned pass_high, unsigned key_low,
+                                       unsigned key_high) {
+  unsigned c0 = index / 4, c1 = layer, c2 = pass_low, c3 = pass_high;
+  for (int round = 0; round < 10; ++round) {
+    unsigned p0 = c0 * 0xD2511F53u, q0 = __umulhi(c0, 0xD2511F53u);
+    unsigned p1 = c2 * 0xCD9E8D57u, q1 = __umulhi(c2, 0xCD9E8D57u);
+    c0 = q1 ^ c1 ^ key_low;
+    c1 = p1;
+    c2 = q0 ^ c3 ^ key_high;
+    c3 = p0;
+    key_low += 0x9E3779B9u;
+    key_high += 0xBB67AE85u;
+  }
+  unsigned lane = index % 4;
+  return lane == 0 ? c0 : lane == 1 ? c1 : lane == 2 ? c2 : c3;
+}

@@ -1,0 +1,42 @@
+//! The stand-in must notice each kind of mistake that a kernel can make.
+
+use super::emulator;
+use std::process::Command;
+
+#[test]
+fn every_fault_is_noticed_and_named() {
+    let Ok(folder) = emulator::build().map_err(|reason| eprintln!("not tested: {reason}")) else { return };
+    let run = |name: &str| {
+        let mut command = Command::new(folder.join("faults"));
+        let output = command.arg(name).env("LD_LIBRARY_PATH", &folder).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for name in ["none", "reversed", "sum"] {
+        let (right, said) = run(name);
+        assert!(right, "{name}: {said}");
+    }
+    for (name, words, thread) in [
+        ("read_beyond", "out of bounds: the kernel reads 4 bytes", "block (1, 0, 0), thread (31, 0, 0)"),
+        ("write_beyond", "out of bounds: the kernel writes 4 bytes", "block (0, 0, 0), thread (0, 0, 0)"),
+        ("host_pointer", "which is no device memory", "thread (0, 0, 0)"),
+        ("read_unwritten", "never written: the kernel reads 4 bytes", "thread (0, 0, 0)"),
+        ("shared_unwritten", "never written: reads byte", "of shared memory"),
+        ("race", "data race on shared memory: reads byte", "thread (16, 0, 0)"),
+        ("race_of_writes", "data race on shared memory: writes byte", "thread (1, 0, 0)"),
+        (
+            "race_of_blocks",
+            "data race on device memory: the kernel writes",
+            "block (1, 0, 0), thread (0, 0, 0)",
+        ),
+        ("race_on_device", "data race on device memory: the kernel reads", "thread (1, 0, 0)"),
+        ("barrier_in_branch", "barrier not reached by all", "thread (16, 0, 0)"),
+        ("two_barriers", "barrier not reached by all", "block (0, 0, 0)"),
+        ("shuffle_in_branch", "warp shuffle not reached by all", "thread (0, 0, 0)"),
+    ] {
+        let (right, said) = run(name);
+        assert!(!right, "{name} was not noticed");
+        for part in [words, thread, &format!("kernel {name} of faults.cu")] {
+            assert!(said.contains(part), "{name}: \"{part}\" is missing in {said}");
+        }
+    }
+}
