@@ -154,104 +154,11 @@ impl Lanes<f32> for Avx2 {
     }
 }
 
-impl Lanes<f64> for Avx2 {
-    type V = __m256d;
-    const COUNT: usize = 4;
-
-    #[inline(always)]
-    unsafe fn splat(x: f64) -> __m256d {
-        // SAFETY: runs in a function with the features.
-        unsafe { _mm256_set1_pd(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f64) -> __m256d {
-        // SAFETY: as above; the lanes are good at `p`.
-        unsafe { _mm256_loadu_pd(p) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f64, v: __m256d) {
-        // SAFETY: as above; the lanes are good at `p`.
-        unsafe { _mm256_storeu_pd(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn stream(p: *mut f64, v: __m256d) {
-        // SAFETY: as above; the lanes are good at `p`, which is aligned.
-        unsafe { _mm256_stream_pd(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn fence() {
-        // SAFETY: every processor with these features has it.
-        unsafe { _mm_sfence() }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m256d, b: __m256d) -> __m256d {
-        // SAFETY: as above.
-        unsafe { _mm256_add_pd(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d {
-        // SAFETY: as above.
-        unsafe { _mm256_fmadd_pd(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m256d, b: __m256d) -> __m256d {
-        // SAFETY: as above.
-        unsafe { _mm256_max_pd(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f64) {
-        // SAFETY: as above; a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch_far(p: *const f64) {
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(p: *const f64, n: usize) -> __m256d {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm256_maskload_pd(p, first_64(n)) }
-    }
-    #[inline(always)]
-    unsafe fn store_first(p: *mut f64, v: __m256d, n: usize) {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm256_maskstore_pd(p, first_64(n), v) }
-    }
-    #[inline(always)]
-    unsafe fn load_masked(p: *const f64, bits: u32) -> __m256d {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm256_maskload_pd(p, chosen_64(bits)) }
-    }
-
-    const TURN: usize = 2;
-    #[inline(always)]
-    unsafe fn turn(rows: &[*const f64; 16], at: usize, mut out: impl FnMut(usize, __m256d)) {
-        // SAFETY: as above; two numbers are good in each row.
-        unsafe {
-            let pair = |i: usize| {
-                let v = _mm256_castpd128_pd256(_mm_loadu_pd(rows[i].add(at)));
-                _mm256_insertf128_pd::<1>(v, _mm_loadu_pd(rows[i + 2].add(at)))
-            };
-            let (even, odd) = (pair(0), pair(1));
-            out(0, _mm256_unpacklo_pd(even, odd));
-            out(1, _mm256_unpackhi_pd(even, odd));
-        }
-    }
-}
-
 /// Mask of the first `n` of 8 lanes.
 #[inline(always)]
 unsafe fn first_32(n: usize) -> __m256i {
     // SAFETY: runs in a function with the features.
     unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
-}
-
-/// Mask of the first `n` of 4 lanes.
-#[inline(always)]
-unsafe fn first_64(n: usize) -> __m256i {
-    // SAFETY: runs in a function with the features.
-    unsafe { _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3)) }
 }
 
 /// Mask of the 8 lanes whose bits are set.
@@ -261,16 +168,6 @@ unsafe fn chosen_32(bits: u32) -> __m256i {
     unsafe {
         let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
         _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes), lanes)
-    }
-}
-
-/// Mask of the 4 lanes whose bits are set.
-#[inline(always)]
-unsafe fn chosen_64(bits: u32) -> __m256i {
-    // SAFETY: runs in a function with the features.
-    unsafe {
-        let lanes = _mm256_setr_epi64x(1, 2, 4, 8);
-        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(i64::from(bits)), lanes), lanes)
     }
 }
 
