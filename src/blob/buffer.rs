@@ -3,6 +3,7 @@
 use super::Element;
 use crate::device::{Device, DeviceMemory, Transfers, View};
 use crate::error::{Error, Kind, Result};
+use std::sync::{Arc, OnceLock};
 
 /// Where the current value of a buffer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,19 @@ pub struct Buffer<T> {
     start: usize,
     device: Option<Box<dyn DeviceMemory<T>>>,
     residence: Residence,
+    /// What stands for the values, since somebody asked.
+    stamp: OnceLock<Stamp>,
+}
+
+/// Stands for values of a [`Buffer`]: as long as it has the same stamp, nobody has changed them.
+#[derive(Clone, Debug)]
+pub struct Stamp(Arc<()>);
+
+impl PartialEq for Stamp {
+    fn eq(&self, other: &Stamp) -> bool {
+        // Who compares holds both, so that no address has come to stand for something else.
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// Bytes of a cache line, and of the widest vector register.
@@ -38,7 +52,14 @@ const ALIGN: usize = 64;
 impl<T: Element> Buffer<T> {
     /// A buffer of `len` values that takes no memory yet.
     pub fn new(len: usize) -> Buffer<T> {
-        Buffer { len, host: Vec::new(), start: 0, device: None, residence: Residence::Nowhere }
+        Buffer {
+            len,
+            host: Vec::new(),
+            start: 0,
+            device: None,
+            residence: Residence::Nowhere,
+            stamp: OnceLock::new(),
+        }
     }
 
     /// A buffer with these values in host memory.
@@ -69,6 +90,7 @@ impl<T: Element> Buffer<T> {
         if len == self.len {
             return;
         }
+        self.stamp.take();
         if self.device.as_ref().is_some_and(|d| d.capacity() < len) {
             self.device = None;
         }
@@ -99,6 +121,7 @@ impl<T: Element> Buffer<T> {
 
     /// Makes it a buffer of `len` values of no meaning, in the memory it has as far as that goes.
     pub(super) fn reuse(&mut self, len: usize) {
+        self.stamp.take();
         self.len = len;
         if self.device.as_ref().is_some_and(|d| d.capacity() < len) {
             self.device = None;
@@ -124,11 +147,17 @@ impl<T: Element> Buffer<T> {
         }
     }
 
+    /// The stamp of its values on the host, for who keeps something made of them.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp.get_or_init(|| Stamp(Arc::new(()))).clone()
+    }
+
     /// Exchanges the values with another buffer of the same length and the same memory, at no cost; whether it could.
     pub fn exchange(&mut self, other: &mut Buffer<T>) -> bool {
         let fits = self.len == other.len && self.host.len() == other.host.len();
         let on_host = self.residence == Residence::Host && other.residence == Residence::Host;
         if fits && on_host {
+            std::mem::swap(&mut self.stamp, &mut other.stamp);
             std::mem::swap(&mut self.host, &mut other.host);
             std::mem::swap(&mut self.start, &mut other.start);
         }
@@ -147,6 +176,7 @@ impl<T: Element> Buffer<T> {
     ///
     /// Values that are on the device alone are lost: bring them with [`Buffer::to_host`] first.
     pub fn host_mut(&mut self) -> &mut [T] {
+        self.stamp.take();
         self.allocate();
         self.residence = Residence::Host;
         &mut self.host[self.start..self.start + self.len]
@@ -158,6 +188,7 @@ impl<T: Element> Buffer<T> {
             Residence::Nowhere => self.allocate(),
             Residence::Host | Residence::Both => {}
             Residence::Device => {
+                self.stamp.take();
                 if self.host.len() < self.start + self.len {
                     self.allocate();
                     self.residence = Residence::Device; // until they are there
@@ -298,6 +329,31 @@ mod tests {
         b.host_mut()[1] = 3.0;
         b.to_device(&Fake, &mut count).unwrap();
         assert_eq!(count.to_device, 2);
+    }
+
+    #[test]
+    fn a_stamp_stands_for_values() {
+        let mut b = Buffer::from_slice(&[1.0f32, 2.0]);
+        let stamp = b.stamp();
+        assert_eq!((b.host()[0], b.stamp()), (1.0, stamp.clone()));
+        assert_ne!(Buffer::from_slice(&[1.0f32, 2.0]).stamp(), stamp);
+        b.host_mut();
+        let second = b.stamp();
+        assert_ne!(second, stamp);
+        let mut count = Transfers::default();
+        b.to_device(&Fake, &mut count).unwrap();
+        assert_eq!(b.stamp(), second);
+        b.fill(3.0).unwrap();
+        b.to_host(&mut count).unwrap();
+        assert_ne!(b.stamp(), second);
+        let (third, mut other) = (b.stamp(), Buffer::from_slice(&[5.0f32, 6.0]));
+        let fourth = other.stamp();
+        b.leave_device();
+        b.to_host(&mut count).unwrap();
+        assert!(b.exchange(&mut other));
+        assert_eq!((b.stamp(), other.stamp()), (fourth, third));
+        b.resize(1);
+        assert_ne!(b.stamp(), other.stamp());
     }
 
     #[test]

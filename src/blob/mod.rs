@@ -6,7 +6,7 @@ mod shape;
 mod store;
 mod weights;
 
-pub use buffer::{Buffer, Residence};
+pub use buffer::{Buffer, Residence, Stamp};
 pub use element::Element;
 pub use shape::Shape;
 pub use store::{Blob, BufferId, Store};

@@ -119,7 +119,7 @@ pub trait Layer<T: Real>: Send {
         0
     }
 
-    /// What it does to each element, if it runs in place and another layer may do it along ([`Layer::absorbs`]).
+    /// What it does to each element, if another layer may do it along ([`Layer::absorbs`]).
     fn step(&self) -> Option<Step> {
         None
     }
@@ -127,7 +127,7 @@ pub trait Layer<T: Real>: Send {
     /// How many of the layers that follow in place on its top it can do along in its own passes, from the first on;
     /// `chain` says what they do, `need_backward` whether backward runs them and this one too.
     ///
-    /// Where it takes some, each call may lend it their steps as `tail`, and their parameters behind its own: it then
+    /// Where it takes some, each call may lend it their steps as `tail`, and their parameters and other bottoms behind its own: it then
     /// gives the last one's top, and its backward starts from the last one's gradient and does theirs too. A call
     /// with no tail is for it alone (`debug_info`); backward has the tail that forward had. What their backward reads
     /// of the top stays for it to read.

@@ -21,6 +21,9 @@ pub enum Step {
         /// Whether there is a b.
         bias: bool,
     },
+    /// y = x + z, where z is another blob of the same shape, a bottom that the leader gets behind its own: an `Eltwise`
+    /// sum of two. It does not run in place; what it gives is the leader's top then, and nobody else reads x.
+    Add,
     /// y = x for x > 0, else `slope`·x, with a slope of 0 or more. It has no parameters.
     Relu {
         /// Factor on what is not positive.
@@ -54,7 +57,7 @@ impl Tail {
             match *step {
                 Step::Scale { bias, .. } => tail.scale = Some((own, bias.then_some(own + 1))),
                 Step::Relu { slope } => tail.slope = slope,
-                Step::Normalise { .. } => {}
+                Step::Normalise { .. } | Step::Add => {}
             }
         }
         tail

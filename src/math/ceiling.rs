@@ -38,6 +38,7 @@ pub fn ceiling<T: Real>() -> f64 {
             beta: T::zero(),
             scale: std::ptr::null(),
             bias: std::ptr::null(),
+            other: std::ptr::null(),
             floor: T::neg_infinity(),
         };
         let (begin, mut best) = (Instant::now(), f64::INFINITY);

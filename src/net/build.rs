@@ -1,10 +1,11 @@
 //! Builds a net: filters and wires the layers, shapes them, and settles once which blobs share memory.
 
+use super::fuse::Along;
 use super::{Keep, filter, fuse, in_place, insert_splits, keep, liveness, params};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Layer, Setup, Sharing, Step, registry};
+use crate::layers::{Layer, Setup, Sharing, registry};
 use crate::math::Real;
 use crate::proto::caffe::{LayerParameter, NetParameter, NetState, Phase};
 use std::collections::HashMap;
@@ -39,12 +40,8 @@ pub struct Node<T: Real> {
     pub loss_weight: Vec<f32>,
     /// The layer that does its work along, in a fused net.
     pub leader: Option<usize>,
-    /// What the layers do whose work it does along.
-    pub(super) tail: Vec<Step>,
-    /// Its parameters and those of the layers whose work it does along.
-    pub(super) all_params: Vec<ParamId>,
-    /// Which of those want a gradient.
-    pub(super) all_learned: Vec<bool>,
+    /// Its work in a fused net.
+    pub(super) along: Along,
     /// Room for the buffers that the store lends it for a call.
     pub(super) lent: Vec<Buffer<T>>,
 }
@@ -225,9 +222,7 @@ impl<T: Real> Builder<'_, T> {
             param_shapes,
             need_backward: false,
             leader: None,
-            tail: Vec::new(),
-            all_params: Vec::new(),
-            all_learned: Vec::new(),
+            along: Along::default(),
             lent: Vec::new(),
             layer,
             bottom,

@@ -1,21 +1,40 @@
-//! Chains of layers in place on one blob that become one pass over memory, led by the layer that makes the blob.
+//! Chains of layers on one blob that become one pass over memory, led by the layer that makes the blob.
 //!
 //! A `BatchNorm`, `Scale` and `ReLU` in a row read and write the same blob three times. Nobody can see the values
-//! between, so the first may do all three at once. What the chain does is settled here from what the layers say
+//! between, so the first may do all three at once. In a net for forward passes alone a sum of the blob and an older one
+//! may be part of the chain, if nobody else reads the blob. What the chain does is settled here from what the layers say
 //! ([`Layer::step`](crate::layers::Layer::step), [`Layer::absorbs`](crate::layers::Layer::absorbs)); nodes,
 //! parameters and gradients stay as they are.
 
-use super::{Net, Node};
+use super::{Keep, Net, Node};
+use crate::blob::ParamId;
 use crate::layers::Step;
 use crate::math::Real;
 
-/// Settles for every node who does its work, `leader`, and what it does along, `tail`.
+/// What a layer does in a fused net: its own work and that of the layers it leads.
+#[derive(Default)]
+pub(super) struct Along {
+    /// What the others do.
+    pub tail: Vec<Step>,
+    /// Its bottoms, and what the others add.
+    pub bottom: Vec<usize>,
+    /// Its tops, or that of the last one.
+    pub top: Vec<usize>,
+    /// All parameters.
+    pub params: Vec<ParamId>,
+    /// Which of those want a gradient.
+    pub learned: Vec<bool>,
+}
+
+/// Settles for every node who does its work, `leader`, and what it does, `along`.
 pub(super) fn settle<T: Real>(net: &mut Net<T>) {
     for node in &mut net.nodes {
         node.leader = None;
-        node.tail.clear();
-        node.all_params.clone_from(&node.params);
-        node.all_learned.clone_from(&node.learned);
+        node.along.tail.clear();
+        node.along.bottom.clone_from(&node.bottom);
+        node.along.top.clone_from(&node.top);
+        node.along.params.clone_from(&node.params);
+        node.along.learned.clone_from(&node.learned);
     }
     for leader in 0..net.nodes.len() {
         if net.nodes[leader].leader.is_some() {
@@ -29,41 +48,75 @@ pub(super) fn settle<T: Real>(net: &mut Net<T>) {
             let node = &mut net.nodes[follower];
             node.leader = Some(leader);
             let (params, learned) = (node.params.clone(), node.learned.clone());
-            let node = &mut net.nodes[leader];
-            node.tail.push(step);
-            node.all_params.extend(params);
-            node.all_learned.extend(learned);
+            let (bottom, top) = (node.bottom.clone(), node.top.clone());
+            let along = &mut net.nodes[leader].along;
+            if step == Step::Add {
+                along.bottom.extend(bottom.iter().filter(|b| !along.top.contains(b)));
+            }
+            along.top = top;
+            along.tail.push(step);
+            along.params.extend(params);
+            along.learned.extend(learned);
         }
     }
 }
 
-/// The layers that follow in place on the only top of a node, as far as nobody looks between: no other layer, and no
-/// loss; and backward runs all of them or none.
+/// The layers that follow on the only top of a node, as far as nobody looks between: no other layer, and no loss; and
+/// backward runs all of them or none.
 fn chain<T: Real>(net: &Net<T>, leader: usize) -> Vec<(usize, Step)> {
     let first = &net.nodes[leader];
     let mut chain = Vec::new();
-    let &[top] = first.top.as_slice() else { return chain };
+    let &[mut top] = first.top.as_slice() else { return chain };
     if first.need_backward && !first.propagate.contains(&true) {
         return chain; // there is no diff to work in
     }
-    let (data, diff) = (net.blobs[top].data, net.blobs[top].diff);
-    let touches = |node: &Node<T>| {
-        node.bottom.iter().chain(&node.top).any(|&b| net.blobs[b].data == data || net.blobs[b].diff == diff)
-    };
-    let mut before = first;
-    for (i, node) in net.nodes.iter().enumerate().skip(leader + 1).filter(|(_, node)| touches(node)) {
-        let in_place = node.bottom == [top] && node.top == [top];
+    let mut before = leader;
+    while let Some(i) = next(net, before, top) {
+        let node = &net.nodes[i];
+        let Some(step) = node.layer.step().filter(|_| net.nodes[before].loss_weight == [0.0]) else { break };
         let alike = node.need_backward == first.need_backward
             && (!node.need_backward || node.propagate == [true])
             && node.live == first.live;
-        let Some(step) = node.layer.step().filter(|_| in_place && alike && before.loss_weight == [0.0])
-        else {
-            break;
+        let fits = match step {
+            Step::Add => joins(net, leader, i, top),
+            _ => node.bottom == [top] && node.top == [top] && alike,
         };
+        if !fits {
+            break;
+        }
         chain.push((i, step));
-        before = node;
+        (before, top) = (i, node.top[0]);
     }
     chain
+}
+
+/// The next layer that touches a blob's values or gradient.
+fn next<T: Real>(net: &Net<T>, before: usize, blob: usize) -> Option<usize> {
+    let (data, diff) = (net.blobs[blob].data, net.blobs[blob].diff);
+    let touches = |node: &Node<T>| {
+        node.bottom.iter().chain(&node.top).any(|&b| net.blobs[b].data == data || net.blobs[b].diff == diff)
+    };
+    (before + 1..net.nodes.len()).find(|&i| touches(&net.nodes[i]))
+}
+
+/// Whether layer `i`, a sum of `top` and another blob, may be the work of the leader that makes `top`: the other blob has
+/// its values by then, and nobody reads `top` but the sum.
+fn joins<T: Real>(net: &Net<T>, leader: usize, i: usize, top: usize) -> bool {
+    let node = &net.nodes[i];
+    let others: Vec<usize> = node.bottom.iter().copied().filter(|&b| b != top).collect();
+    let (&[other], &[sum]) = (others.as_slice(), node.top.as_slice()) else { return false };
+    let [before, added, after] = [top, other, sum].map(|b| net.blobs[b].data);
+    let writes = |node: &Node<T>| node.top.iter().any(|&t| net.blobs[t].data == added);
+    let reads = |node: &Node<T>| node.bottom.iter().any(|&b| net.blobs[b].data == before);
+    let kept = matches!(&net.keep, Keep::Blobs(names) if names.contains(&net.blobs[top].name));
+    net.forward_only
+        && !kept
+        && before != added
+        && before != after
+        && added != after
+        && !net.nodes[i + 1..].iter().any(reads)
+        && net.nodes[..leader].iter().any(writes)
+        && !net.nodes[leader..i].iter().any(writes)
 }
 
 #[cfg(test)]
@@ -257,6 +310,92 @@ mod tests {
         for (fused, apart) in fused.iter().zip(&apart) {
             assert!(!apart.is_empty());
             assert_close(fused, apart, 1e-12);
+        }
+    }
+
+    /// A residual net whose sum comes last: `x` to `skip` and to the convolution `c`, then whatever `between` has.
+    fn residual(convolution: &str, between: &str, sum: &str) -> String {
+        let param = format!(
+            "convolution_param {{ num_output: 8 {convolution}
+               weight_filler {{ type: 'gaussian' std: 0.3 }} bias_filler {{ type: 'gaussian' }} }}"
+        );
+        "state { phase: TEST }
+            layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 3 dim: 8 dim: 9 dim: 7 } } }\n"
+            .to_string()
+            + &layer("TanH", "skip", "x", "skip", "")
+            + &layer("Convolution", "c", "x", "c", &param)
+            + &layer("Scale", "s", "c", "c", SCALE)
+            + between
+            + sum
+            + &layer("ReLU", "r", "y", "y", "")
+            + &layer("Power", "p", "y", "z", "power_param { shift: 1 }")
+    }
+
+    /// The names of the layers that are led, and the values of the output.
+    fn run_residual(text: &str, keep: &crate::net::Keep, fusion: bool) -> (Vec<String>, Vec<f64>) {
+        let mut weights = crate::blob::Weights::<f64>::new();
+        let param = crate::proto::parse_net(text, "test").unwrap().message;
+        let mut net = Net::keeping(&param, 3, &mut weights, keep).unwrap();
+        net.set_fusion(fusion);
+        let x = net.blob("x").unwrap();
+        let value = |i: usize| (i * 31 % 17) as f64 / 8.0 - 1.0;
+        for _ in 0..2 {
+            net.data_mut(x).iter_mut().enumerate().for_each(|(i, x)| *x = value(i));
+            net.forward(&mut weights).unwrap();
+        }
+        let led = net.nodes().iter().filter(|n| n.leader.is_some()).map(|n| n.name.clone()).collect();
+        (led, net.data(net.blob("z").unwrap()).to_vec())
+    }
+
+    #[test]
+    fn a_convolution_adds_a_residual() {
+        let sums = [("skip c", ""), ("c skip", ""), ("c skip", "eltwise_param { coeff: 1 coeff: 1 }")];
+        for (convolution, (bottoms, param)) in [
+            "kernel_size: 1",
+            "kernel_size: 3 pad: 1",
+            "kernel_size: 3 pad: 1 group: 2",
+            "kernel_size: 3 pad: 1 group: 8",
+            "kernel_size: 5 pad: 2 bias_term: false",
+            "kernel_size: 7 pad: 3",
+        ]
+        .iter()
+        .flat_map(|c| sums.map(|sum| (c, sum)))
+        {
+            let text = residual(convolution, "", &layer("Eltwise", "e", bottoms, "y", param));
+            let (led, fused) = run_residual(&text, &Keep::Outputs, true);
+            assert_eq!(led, ["s", "e", "r"], "{text}");
+            assert_close(&fused, &run_residual(&text, &Keep::Outputs, false).1, 1e-12);
+            assert_close(&fused, &run_residual(&text, &Keep::All, true).1, 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_sum_stays_apart_where_its_other_blob_or_its_own_bottom_is_needed() {
+        let sum = layer("Eltwise", "e", "skip c", "y", "");
+        let names = Keep::Blobs(vec!["c".into()]);
+        for (between, sum, keep, what) in [
+            (String::new(), sum.clone(), &names, "c is kept"),
+            (layer("Power", "q", "c", "w", ""), sum.clone(), &Keep::Outputs, "another layer reads c"),
+            (layer("ReLU", "q", "skip", "skip", ""), sum.clone(), &Keep::Outputs, "skip changes later"),
+            (layer("Power", "q", "x", "late", ""), sum.replace("skip", "late"), &Keep::Outputs, "made later"),
+            (String::new(), sum.replace("skip", "c"), &Keep::Outputs, "twice the same"),
+            (
+                String::new(),
+                sum.replace("top: 'y'", "top: 'y' eltwise_param { coeff: 1 coeff: 2 }"),
+                &Keep::Outputs,
+                "coefficients",
+            ),
+            (
+                String::new(),
+                sum.replace("top: 'y'", "top: 'y' eltwise_param { operation: MAX }"),
+                &Keep::Outputs,
+                "no sum",
+            ),
+        ] {
+            let text = residual("kernel_size: 3 pad: 1", &between, &sum);
+            let (led, fused) = run_residual(&text, keep, true);
+            assert!(!led.contains(&"e".to_string()), "{what}: {led:?}");
+            assert_close(&fused, &run_residual(&text, keep, false).1, 1e-12);
         }
     }
 }

@@ -1,19 +1,40 @@
 //! Runs a net forward and backward, and gives access to its blobs.
 
+use super::fuse::Along;
 use super::keep::not_kept;
 use super::residence::fetch;
 use super::{Net, Node};
-use crate::blob::{Blob, BufferId, Shape, Weights};
+use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Weights};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Inputs, Outputs, Params, Sharing};
+use crate::layers::{Backward, Forward, Inputs, Layer, Outputs, Params, Sharing, Step};
 use crate::math::Real;
 use crate::proto::caffe::Phase;
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 
+/// What a call of a layer is about.
+struct Call<'a> {
+    bottom: &'a [usize],
+    top: &'a [usize],
+    params: &'a [ParamId],
+    learned: &'a [bool],
+    tail: &'a [Step],
+    propagate: &'a [bool],
+    live: &'a [bool],
+    need_backward: bool,
+}
+
 impl<T: Real> Node<T> {
-    /// How many steps of its tail a call has, and how many parameters.
-    fn work(&self, fused: bool) -> (usize, usize) {
-        if fused { (self.tail.len(), self.all_params.len()) } else { (0, self.params.len()) }
+    /// The layer, room for the buffers of a call, and what the call is about.
+    fn parts(&mut self, fused: bool) -> (&mut dyn Layer<T>, &mut Vec<Buffer<T>>, Call<'_>) {
+        let Node { layer, lent, propagate, live, need_backward, along, bottom, top, params, learned, .. } =
+            self;
+        let mut call =
+            Call { bottom, top, params, learned, tail: &[], propagate, live, need_backward: *need_backward };
+        if fused {
+            let Along { bottom, top, params, learned, tail } = along;
+            call = Call { bottom, top, params, learned, tail, ..call };
+        }
+        (layer.as_mut(), lent, call)
     }
 }
 
@@ -47,31 +68,32 @@ impl<T: Real> Net<T> {
 
     /// Runs one layer forward; what it adds to the loss.
     pub fn forward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<f64> {
-        self.check_forward(i)?;
         let settled = matches!(self.nodes[i].layer.sharing(), Sharing::Data | Sharing::DataAndDiff);
         let done_along = self.fused && self.nodes[i].leader.is_some();
+        if !done_along {
+            self.check_forward(i)?;
+        }
         if !settled && !done_along {
             let device = self.bring_forward(i, weights).map_err(|e| self.at(i, e))?;
             let Net { nodes, blobs, store, cx, fused, .. } = self;
-            let node = &mut nodes[i];
             cx.layer = i as u32;
-            let (tail, params) = node.work(*fused);
-            node.lent.extend(node.top.iter().map(|&t| store.lend(blobs[t].data)));
+            let (layer, lent, call) = nodes[i].parts(*fused);
+            lent.extend(call.top.iter().map(|&t| store.lend(blobs[t].data)));
             let io = Forward {
-                bottom: Inputs::data_of(store, blobs, &node.bottom),
-                top: Outputs::new(&mut node.lent, blobs, &node.top),
-                params: Params::new(weights, &node.all_params[..params], &node.all_learned[..params]),
-                need_backward: node.need_backward,
-                tail: &node.tail[..tail],
+                bottom: Inputs::data_of(store, blobs, call.bottom),
+                top: Outputs::new(lent, blobs, call.top),
+                params: Params::new(weights, call.params, call.learned),
+                need_backward: call.need_backward,
+                tail: call.tail,
             };
-            let done = match device.as_ref().and_then(|gpu| Some((gpu, node.layer.device_code()?))) {
+            let done = match device.as_ref().and_then(|gpu| Some((gpu, layer.device_code()?))) {
                 Some((gpu, code)) => code.forward(gpu, cx, io),
-                None => node.layer.forward(cx, io),
+                None => layer.forward(cx, io),
             };
-            for (&t, buffer) in node.top.iter().zip(node.lent.drain(..)) {
+            for (&t, buffer) in call.top.iter().zip(lent.drain(..)) {
                 store.give_back(blobs[t].data, buffer);
             }
-            done.map_err(|e| e.in_nth_layer(&node.name, node.nth))?;
+            done.map_err(|e| self.at(i, e))?;
         }
         let Net { nodes, blobs, store, cx, .. } = self;
         let node = &nodes[i];
@@ -118,32 +140,31 @@ impl<T: Real> Net<T> {
         if self.nodes[i].layer.sharing() != Sharing::DataAndDiff && !done_along {
             let device = self.bring_backward(i, weights).map_err(|e| self.at(i, e))?;
             let Net { nodes, blobs, store, cx, fused, .. } = self;
-            let node = &mut nodes[i];
             cx.layer = i as u32;
-            let (tail, params) = node.work(*fused);
-            for (&b, &wanted) in node.bottom.iter().zip(&node.propagate) {
-                node.lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
+            let (layer, lent, call) = nodes[i].parts(*fused);
+            for (&b, &wanted) in call.bottom.iter().zip(call.propagate) {
+                lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
             }
             let io = Backward {
-                bottom: Inputs::data_of(store, blobs, &node.bottom),
-                top: Inputs::data_of(store, blobs, &node.top),
-                top_diff: Inputs::diff_of(store, blobs, &node.top),
-                live: &node.live,
-                bottom_diff: Outputs::new(&mut node.lent, blobs, &node.bottom),
-                propagate: &node.propagate,
-                params: Params::new(weights, &node.all_params[..params], &node.all_learned[..params]),
-                tail: &node.tail[..tail],
+                bottom: Inputs::data_of(store, blobs, call.bottom),
+                top: Inputs::data_of(store, blobs, call.top),
+                top_diff: Inputs::diff_of(store, blobs, call.top),
+                live: call.live,
+                bottom_diff: Outputs::new(lent, blobs, call.bottom),
+                propagate: call.propagate,
+                params: Params::new(weights, call.params, call.learned),
+                tail: call.tail,
             };
-            let done = match device.as_ref().and_then(|gpu| Some((gpu, node.layer.device_code()?))) {
+            let done = match device.as_ref().and_then(|gpu| Some((gpu, layer.device_code()?))) {
                 Some((gpu, code)) => code.backward(gpu, cx, io),
-                None => node.layer.backward(cx, io),
+                None => layer.backward(cx, io),
             };
-            for ((&b, buffer), &wanted) in node.bottom.iter().zip(node.lent.drain(..)).zip(&node.propagate) {
+            for ((&b, buffer), &wanted) in call.bottom.iter().zip(lent.drain(..)).zip(call.propagate) {
                 if wanted {
                     store.give_back(blobs[b].diff, buffer);
                 }
             }
-            done.map_err(|e| e.in_nth_layer(&node.name, node.nth))?;
+            done.map_err(|e| self.at(i, e))?;
         }
         if self.debug.is_some() {
             self.fetch_layer(i, weights)?;

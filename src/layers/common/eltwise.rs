@@ -231,6 +231,11 @@ impl<T: Real> Layer<T> for Eltwise<T> {
         if self.operation == EltwiseOp::Sum && same { Sharing::LastDiff } else { Sharing::None }
     }
 
+    fn step(&self) -> Option<Step> {
+        let plain = self.coeff.len() == 2 && self.coeff.iter().all(T::is_one);
+        (self.operation == EltwiseOp::Sum && plain).then_some(Step::Add)
+    }
+
     fn absorbs(&self, chain: &[Step], _: bool) -> usize {
         if self.operation == EltwiseOp::Sum { Tail::length(chain, None) } else { 0 }
     }

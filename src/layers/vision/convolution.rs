@@ -4,7 +4,7 @@
 pub(crate) mod cuda;
 
 use super::windows::Windows;
-use crate::blob::Shape;
+use crate::blob::{Shape, Stamp};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::normalization::Channels;
@@ -30,13 +30,16 @@ use std::ops::RangeInclusive;
 ///
 /// Source: Caffe's Convolution; LeCun and others, "Gradient-based learning applied to document recognition", 1998.
 ///
-/// A net that runs forward alone does a `BatchNorm`, `Scale` and `ReLU` in place behind it along, in the pass that makes the top.
+/// A net that runs forward alone does a `BatchNorm`, `Scale` and `ReLU` in place behind it along, in the pass that makes
+/// the top, and an `Eltwise` sum of the top and another blob before that `ReLU`.
 pub struct Convolution<T> {
     param: ConvolutionParameter,
     engine: Option<math::Convolution>,
     /// Factor and addend of each channel, where the layers behind are done along.
     factors: Vec<T>,
     addends: Vec<T>,
+    /// Filters in the order in which the forward pass reads them, where that makes it faster, and what they were made of.
+    prepared: Option<(Stamp, Vec<T>)>,
     /// Columns of windows on a device.
     device: Option<Memory<T>>,
 }
@@ -45,7 +48,14 @@ pub struct Convolution<T> {
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let param = param.convolution_param.clone().unwrap_or_default();
     check(&param)?;
-    Ok(Box::new(Convolution { param, engine: None, factors: Vec::new(), addends: Vec::new(), device: None }))
+    Ok(Box::new(Convolution {
+        param,
+        engine: None,
+        factors: Vec::new(),
+        addends: Vec::new(),
+        prepared: None,
+        device: None,
+    }))
 }
 
 /// What no shape can repair.
@@ -73,6 +83,25 @@ impl<T: Real> Convolution<T> {
         self.engine.as_ref().ok_or_else(|| Error::new(Kind::Net, "the layer has no shape yet"))
     }
 
+    /// Puts the filters in order if they have changed since the last time. A net that learns them does not: they change
+    /// in each iteration.
+    fn prepare(&mut self, params: &Params<T>, need_backward: bool) -> Result<()> {
+        let len = if need_backward { 0 } else { self.engine()?.prepared_len::<T>() };
+        if len == 0 {
+            self.prepared = None;
+            return Ok(());
+        }
+        let stamp = params.get(0).data.stamp();
+        if self.prepared.as_ref().is_some_and(|(made_of, to)| *made_of == stamp && to.len() == len) {
+            return Ok(());
+        }
+        let mut to = self.prepared.take().map(|(_, to)| to).unwrap_or_default();
+        to.resize(len, T::zero());
+        self.engine()?.prepare(params.data(0), &mut to);
+        self.prepared = Some((stamp, to));
+        Ok(())
+    }
+
     /// Settles factor and addend of each channel: those of the bias and all steps behind it, one after the other.
     fn settle_lines(&mut self, params: &Params<T>, tail: &[Step]) {
         let outputs = self.param.num_output() as usize;
@@ -98,7 +127,7 @@ impl<T: Real> Convolution<T> {
                         (scale, shift) = (scale * by, shift * by + bias_here);
                         next += 1 + usize::from(bias);
                     }
-                    Step::Relu { .. } => {}
+                    Step::Add | Step::Relu { .. } => {}
                 }
             }
             (*factor, *addend) = (T::from_f64(scale), T::from_f64(shift));
@@ -180,27 +209,35 @@ impl<T: Real> Layer<T> for Convolution<T> {
         };
         let lines = chain.iter().take_while(|step| match step {
             Step::Normalise { channels, .. } | Step::Scale { channels, .. } => *channels == mine,
-            Step::Relu { .. } => false,
+            Step::Add | Step::Relu { .. } => false,
         });
         let lines = lines.count();
-        lines + usize::from(matches!(chain.get(lines), Some(Step::Relu { slope }) if *slope == 0.0))
+        let sum = lines + usize::from(chain.get(lines) == Some(&Step::Add));
+        sum + usize::from(chain.get(sum) == Some(&Step::Relu { slope: 0.0 }))
     }
 
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         if !io.tail.is_empty() {
             self.settle_lines(&io.params, io.tail);
         }
+        self.prepare(&io.params, io.need_backward)?;
         let relu = matches!(io.tail.last(), Some(Step::Relu { .. }));
-        for i in 0..io.bottom.len() {
+        let other = io.tail.contains(&Step::Add).then(|| io.bottom.get(io.bottom.len() - 1));
+        for i in 0..io.top.len() {
             let end = match io.tail {
                 [] => Ending::bias(if self.param.bias_term() { Some(io.params.data(1)) } else { None }),
                 _ => Ending {
                     scale: Some(&self.factors),
                     bias: Some(&self.addends),
+                    other,
                     floor: if relu { T::zero() } else { T::neg_infinity() },
                 },
             };
-            self.engine()?.forward(io.bottom.get(i), io.params.data(0), &end, io.top.get(i));
+            let (engine, x, y) = (self.engine()?, io.bottom.get(i), io.top.get(i));
+            match &self.prepared {
+                Some((_, w)) => engine.forward_prepared(x, w, &end, y),
+                None => engine.forward(x, io.params.data(0), &end, y),
+            }
         }
         Ok(())
     }

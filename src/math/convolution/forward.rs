@@ -18,11 +18,11 @@ const LARGE_BYTES: usize = 128 << 10;
 pub(super) fn forward<T: Real>(plan: &Convolution, x: &[T], w: &[T], end: &Ending<T>, y: &mut [T]) {
     let (g, depth, pixels) = (&plan.geometry, plan.depth(), plan.windows.pixels);
     let outputs = g.num_output / g.groups;
-    let is_few = g.batch == 1 && pixels <= FEW && outputs * depth * size_of::<T>() >= LARGE_BYTES;
+    let is_few = is_few::<T>(plan);
     for group in 0..g.groups {
         let from = group * outputs;
         let w = &w[from * depth..][..outputs * depth];
-        let end = end.rows(from..from + outputs);
+        let end = end.part(from..from + outputs, from * pixels);
         if let (Some(direct), false) = (&plan.direct.forward, is_few) {
             let (kernels, x) = (simd::kernels(plan.isa), plan.batch(x, group));
             let a = Matrix { data: w, lane_step: depth, k_step: 1, scale: T::one() };
@@ -38,6 +38,13 @@ pub(super) fn forward<T: Real>(plan: &Convolution, x: &[T], w: &[T], end: &Endin
             many(plan, w, &columns, &end, y);
         }
     }
+}
+
+/// Whether one image has so few windows that packing the weights would take long.
+pub(super) fn is_few<T: Real>(plan: &Convolution) -> bool {
+    let outputs = plan.geometry.num_output / plan.geometry.groups;
+    let bytes = outputs * plan.depth() * size_of::<T>();
+    plan.geometry.batch == 1 && plan.windows.pixels <= FEW && bytes >= LARGE_BYTES
 }
 
 /// Both sides packed.

@@ -10,6 +10,7 @@ mod direct;
 mod forward;
 mod geometry;
 mod operands;
+mod prepared;
 #[cfg(test)]
 mod tests;
 mod thin;
@@ -174,6 +175,16 @@ impl Convolution {
     pub fn forward<T: Real>(&self, x: &[T], w: &[T], end: &Ending<T>, y: &mut [T]) {
         let g = &self.geometry;
         let (x, w, y) = (&x[..self.bottom_len()], &w[..self.weights_len()], &mut y[..self.top_len()]);
+        if end.other.is_some() && (self.depthwise.is_some() || self.direct.forward.is_some()) {
+            // These kernels know no other numbers.
+            self.forward(x, w, &end.lines(), y);
+            return for_each_chunk(
+                y,
+                1 << 13,
+                #[inline(always)]
+                |at, y| end.finish(at, y),
+            );
+        }
         if let Some((thin, rest)) = &self.thin {
             return scratch(thin.left(x.len()), |left: &mut [T]| {
                 thin.take(x, left);
@@ -186,13 +197,55 @@ impl Convolution {
         let Some(tiles) = &self.winograd.forward else {
             return forward::forward(self, x, w, end, y);
         };
-        let (outputs, pixels) = (g.num_output / g.groups, self.windows.pixels);
         for group in 0..g.groups {
-            let from = group * outputs;
-            let end = end.rows(from..from + outputs);
-            let y = &mut y[from * pixels..];
-            let (x, mut y) = (self.images(x, group), Images { data: y, image: g.num_output * pixels });
-            tiles.convolve(simd::kernels(self.isa), &self.filters(w, group, false), &x, &mut y, &end);
+            self.convolve(tiles, group, &self.filters(w, group, false), x, end, y);
+        }
+    }
+
+    /// The forward pass of a group by Winograd's way.
+    fn convolve<T: Real>(
+        &self,
+        tiles: &Tiles,
+        group: usize,
+        filters: &Filters<T>,
+        x: &[T],
+        end: &Ending<T>,
+        y: &mut [T],
+    ) {
+        let (outputs, pixels) = (filters.to, self.windows.pixels);
+        let from = group * outputs;
+        let end = end.part(from..from + outputs, from * pixels);
+        let y = &mut y[from * pixels..];
+        let image = self.geometry.num_output * pixels;
+        let (x, mut y) = (self.images(x, group), Images { data: y, image });
+        tiles.convolve(simd::kernels(self.isa), filters, &x, &mut y, &end);
+    }
+
+    /// Numbers that prepared weights take; 0 where [`Convolution::forward`] is as fast without.
+    pub fn prepared_len<T: Real>(&self) -> usize {
+        match &self.thin {
+            Some((_, rest)) => rest.prepared_len::<T>(),
+            None => self.geometry.groups * prepared::len::<T>(self),
+        }
+    }
+
+    /// Puts weights in the order in which [`Convolution::forward_prepared`] reads them.
+    pub fn prepare<T: Real>(&self, w: &[T], prepared: &mut [T]) {
+        match &self.thin {
+            Some((_, rest)) => rest.prepare(w, prepared),
+            None => prepared::prepare(self, &w[..self.weights_len()], prepared),
+        }
+    }
+
+    /// [`Convolution::forward`] with weights that [`Convolution::prepare`] has put in order.
+    pub fn forward_prepared<T: Real>(&self, x: &[T], prepared: &[T], end: &Ending<T>, y: &mut [T]) {
+        let (x, y) = (&x[..self.bottom_len()], &mut y[..self.top_len()]);
+        match &self.thin {
+            Some((thin, rest)) => scratch(thin.left(x.len()), |left: &mut [T]| {
+                thin.take(x, left);
+                rest.forward_prepared(left, prepared, end, y);
+            }),
+            None => prepared::forward(self, x, prepared, end, y),
         }
     }
 
@@ -300,7 +353,7 @@ impl Convolution {
         let data = &w[group * outputs * depth..][..outputs * depth];
         let (forth, from) = ((outputs, depth), (channels, area));
         let ((to, to_step), (from, from_step)) = if back { (from, forth) } else { (forth, from) };
-        Filters { data, to, to_step, from, from_step, turned: back }
+        Filters { data, to, to_step, from, from_step, turned: back, ordered: false }
     }
 
     /// The channels of the bottom that a group reads.

@@ -91,24 +91,34 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
     });
     let narrow = |v: &[f64]| v.iter().map(|&x| T::from_f64(x)).collect::<Vec<T>>();
 
-    let mut y = vec![T::nan(); dy.len()];
-    plan.forward(&x, &w, &Ending::none(), &mut y);
-    assert_near(&y, &narrow(&want), plan.depth(), &what("forward"));
-    for (i, y) in want.iter_mut().enumerate() {
-        *y += b[i / pixels % g.num_output].as_f64();
-    }
-    y.fill(T::nan());
-    plan.forward(&x, &w, &Ending::bias(Some(&b)), &mut y);
-    assert_near(&y, &narrow(&want), plan.depth(), &what("forward with bias"));
+    let forward = |end: &Ending<T>, want: &[f64], pass: &str| {
+        let mut y = vec![T::nan(); dy.len()];
+        plan.forward(&x, &w, end, &mut y);
+        assert_near(&y, &narrow(want), plan.depth(), &what(pass));
+        if plan.prepared_len::<T>() > 0 {
+            let mut prepared = vec![T::nan(); plan.prepared_len::<T>()];
+            plan.prepare(&w, &mut prepared);
+            y.fill(T::nan());
+            plan.forward_prepared(&x, &prepared, end, &mut y);
+            assert_near(&y, &narrow(want), plan.depth(), &what(&format!("{pass}, prepared")));
+        }
+    };
+    forward(&Ending::none(), &want, "forward");
+    let channel = |i: usize| i / pixels % g.num_output;
+    want.iter_mut().enumerate().for_each(|(i, y)| *y += b[channel(i)].as_f64());
+    forward(&Ending::bias(Some(&b)), &want, "forward with bias");
 
     let scale = noise::<T>(g.num_output, 5);
     for (i, y) in want.iter_mut().enumerate() {
-        let c = i / pixels % g.num_output;
-        *y = (scale[c].as_f64() * (*y - b[c].as_f64()) + b[c].as_f64()).max(0.0);
+        let (scale, bias) = (scale[channel(i)].as_f64(), b[channel(i)].as_f64());
+        *y = scale * (*y - bias) + bias;
     }
-    y.fill(T::nan());
-    plan.forward(&x, &w, &Ending { scale: Some(&scale), bias: Some(&b), floor: T::zero() }, &mut y);
-    assert_near(&y, &narrow(&want), plan.depth(), &what("forward with scale, bias and ReLU"));
+    let relu = |y: &[f64]| y.iter().map(|y| y.max(0.0)).collect::<Vec<_>>();
+    let end = Ending { scale: Some(&scale), bias: Some(&b), other: None, floor: T::zero() };
+    forward(&end, &relu(&want), "forward with scale, bias and ReLU");
+    let other = noise::<T>(dy.len(), 6);
+    want.iter_mut().zip(&other).for_each(|(y, x)| *y += x.as_f64());
+    forward(&Ending { other: Some(&other), ..end }, &relu(&want), "forward with all that and other numbers");
 
     let mut dx = vec![T::nan(); x.len()];
     plan.backward_data(&w, &dy, &mut dx);
@@ -264,6 +274,27 @@ fn packed_windows_agree_with_the_definition() {
 }
 
 #[test]
+fn one_image_with_few_windows_agrees_with_the_definition() {
+    for (g, is_prepared) in [
+        (square(1, 1, 530, 70, &[7, 7], 1, 0, 1, 1), true),
+        (square(1, 1, 70, 61, &[9, 9], 3, 1, 2, 1), true),
+        (square(1, 1, 600, 65, &[13, 12], 1, 0, 2, 1), true),
+        (square(1, 2, 140, 122, &[9, 9], 3, 1, 2, 1), true),
+        (square(1, 1, 90, 50, &[11, 8], 3, 2, 1, 2), true),
+        (square(1, 1, 64, 64, &[7, 7], 1, 0, 1, 1), false),
+        (square(1, 1, 160, 75, &[14, 13], 3, 1, 1, 1), true),
+        (square(2, 2, 130, 140, &[12, 14], 3, 1, 1, 1), true),
+    ] {
+        for isa in isas() {
+            let plan = Convolution::on(isa, &g).expect("a valid geometry");
+            assert_eq!(plan.prepared_len::<f32>() > 0, is_prepared, "{g:?}");
+            check_plan::<f32>(isa, &plan);
+            check_plan::<f64>(isa, &plan);
+        }
+    }
+}
+
+#[test]
 fn large_images_are_cut_into_bands() {
     check::<f32>(Isa::detect(), &square(2, 1, 9, 8, &[60, 61], 3, 1, 1, 1));
     check::<f32>(Isa::detect(), &square(2, 1, 60, 16, &[30, 30], 3, 1, 1, 1));
@@ -280,6 +311,8 @@ fn bits_do_not_depend_on_threads() {
         square(3, 32, 32, 32, &[28, 28], 3, 1, 1, 1),
         square(3, 32, 32, 64, &[28, 28], 3, 1, 2, 1),
         square(100, 1, 8, 32, &[16, 16], 5, 2, 1, 1),
+        square(1, 1, 96, 112, &[14, 14], 3, 1, 1, 1),
+        square(1, 1, 512, 256, &[14, 14], 1, 0, 2, 1),
     ] {
         let plan = Convolution::new(&g).expect("a valid geometry");
         let (x, w) = (noise::<f32>(plan.bottom_len(), 1), noise::<f32>(plan.weights_len(), 2));
@@ -291,7 +324,12 @@ fn bits_do_not_depend_on_threads() {
             plan.backward_data(&w, &dy, &mut dx);
             plan.backward_weights(&x, &dy, &mut dw);
             plan.backward_bias(&dy, &mut db);
-            (y, dx, dw, db)
+            let (mut prepared, mut again) = (vec![0.0; plan.prepared_len::<f32>()], vec![0.0; dy.len()]);
+            if !prepared.is_empty() {
+                plan.prepare(&w, &mut prepared);
+                plan.forward_prepared(&x, &prepared, &Ending::none(), &mut again);
+            }
+            (y, dx, dw, (db, again))
         });
     }
 }

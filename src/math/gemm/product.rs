@@ -33,6 +33,8 @@ pub(crate) struct Output<'a, T> {
     image: usize,
     m: usize,
     n: usize,
+    /// One more than the last element's place.
+    reach: usize,
     lifetime: PhantomData<&'a mut [T]>,
 }
 
@@ -54,11 +56,13 @@ impl<'a, T> Output<'a, T> {
         row: usize,
         image: usize,
     ) -> Self {
+        let mut reach = 0;
         if m > 0 && n > 0 {
             let last = n - 1;
-            assert!((m - 1) * row + last / columns * image + last.min(columns - 1) < data.len());
+            reach = (m - 1) * row + last / columns * image + last.min(columns - 1) + 1;
+            assert!(reach <= data.len());
         }
-        Output { data: data.as_mut_ptr(), row, columns, image, m, n, lifetime: PhantomData }
+        Output { data: data.as_mut_ptr(), row, columns, image, m, n, reach, lifetime: PhantomData }
     }
 
     /// Where it starts.
@@ -67,13 +71,15 @@ impl<'a, T> Output<'a, T> {
     }
 }
 
-/// What happens to each sum of a product or convolution at its end: `max(scale·y + bias, floor)`.
+/// What happens to each sum of a product or convolution at its end: `max(scale·y + bias + other, floor)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a, T> {
     /// A factor per row (output channel); 1 if there is none.
     pub scale: Option<&'a [T]>,
     /// What is added per row.
     pub bias: Option<&'a [T]>,
+    /// Numbers to add that lie as the results do.
+    pub other: Option<&'a [T]>,
     /// The least result: 0 is a ReLU, −∞ changes nothing.
     pub floor: T,
 }
@@ -86,13 +92,35 @@ impl<'a, T: Real> Ending<'a, T> {
 
     /// The sums plus a bias, if there is one.
     pub fn bias(bias: Option<&'a [T]>) -> Self {
-        Ending { scale: None, bias, floor: T::neg_infinity() }
+        Ending { scale: None, bias, other: None, floor: T::neg_infinity() }
     }
 
-    /// The ending of some rows.
+    /// The ending of some rows of the same results.
     pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
         let some = |all: Option<&'a [T]>| all.map(|all| &all[rows.clone()]);
-        Ending { scale: some(self.scale), bias: some(self.bias), floor: self.floor }
+        Ending { scale: some(self.scale), bias: some(self.bias), ..*self }
+    }
+
+    /// The ending of some rows, whose results start at `at`.
+    pub(crate) fn part(&self, rows: Range<usize>, at: usize) -> Self {
+        Ending { other: self.other.map(|other| other.get(at..).unwrap_or_default()), ..self.rows(rows) }
+    }
+
+    /// `scale·y + bias` alone.
+    pub(crate) fn lines(&self) -> Self {
+        Ending { other: None, floor: T::neg_infinity(), ..*self }
+    }
+
+    /// What [`Ending::lines`] leaves to be done to results from `at` on.
+    #[inline(always)]
+    pub(crate) fn finish(&self, at: usize, y: &mut [T]) {
+        let floor = self.floor;
+        // As the kernels' maximum, which keeps a NaN of y.
+        let least = |y: T| if y < floor { floor } else { y };
+        match self.other {
+            Some(other) => y.iter_mut().zip(&other[at..]).for_each(|(y, &x)| *y = least(*y + x)),
+            None => y.iter_mut().for_each(|y| *y = least(*y)),
+        }
     }
 }
 
@@ -195,6 +223,7 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
     pub(crate) fn run(&self, c: &Output<T>) {
         let long = |rows: Option<&[T]>| rows.is_none_or(|rows| rows.len() >= self.m);
         assert!(c.m == self.m && c.n == self.n && long(self.end.scale) && long(self.end.bias));
+        assert!(self.end.other.is_none_or(|other| other.len() >= c.reach));
         if self.m == 0 || self.n == 0 || self.k == 0 {
             return;
         }
@@ -203,16 +232,17 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         if !small || self.k <= K_BYTES / size_of::<T>() || !self.beta.is_zero() {
             return self.run_on(c);
         }
+        let lines = Product { end: self.end.lines(), ..*self };
         scratch(self.m * self.n, |whole: &mut [T]| {
-            self.run_on(&Output::matrix(whole, self.m, self.n));
+            lines.run_on(&Output::matrix(whole, self.m, self.n));
             let whole = &*whole;
             for_each_index(self.m, GRAIN.div_ceil(8 * self.n), |row| {
                 for (image, from) in whole[row * self.n..][..self.n].chunks(c.columns).enumerate() {
+                    let at = row * c.row + image * c.image;
                     // SAFETY: `Output` checked that its rows and images lie inside C; no other task has this row.
-                    let to = unsafe {
-                        std::slice::from_raw_parts_mut(c.data.add(row * c.row + image * c.image), from.len())
-                    };
+                    let to = unsafe { std::slice::from_raw_parts_mut(c.data.add(at), from.len()) };
                     to.copy_from_slice(from);
+                    self.end.finish(at, to);
                 }
             });
         });
@@ -343,13 +373,16 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
             beta,
             scale: end.scale.map_or(std::ptr::null(), <[T]>::as_ptr),
             bias: end.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
+            other: std::ptr::null(),
             floor: end.floor,
         };
         if column + b.len <= c.columns {
             // SAFETY: rows i.. and columns j.. lie inside C, whose bounds `Output` checked; the panels hold
             // k · width numbers; no other task has this tile.
             unsafe {
-                tile.c = c.data.add(i * c.row + image * c.image + column);
+                let at = i * c.row + image * c.image + column;
+                tile.c = c.data.add(at);
+                tile.other = end.other.map_or(std::ptr::null(), |other| other.as_ptr().add(at));
                 self.kernels.tile(a.len, b.width, &tile);
             }
             return;
@@ -359,6 +392,9 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         assert!(a.len * b.width <= aside.len());
         tile.c = aside.as_mut_ptr();
         tile.c_step = b.width;
+        if end.other.is_some() {
+            tile.floor = T::neg_infinity();
+        }
         // SAFETY: as above, and the tile aside is long enough.
         unsafe {
             let parts = || {
@@ -367,24 +403,26 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
                     let (from, at) = (lane, j + lane);
                     let len = (c.columns - at % c.columns).min(b.len - from);
                     lane += len;
-                    (len > 0).then(|| {
-                        (from, len, c.data.add(i * c.row + at / c.columns * c.image + at % c.columns))
-                    })
+                    (len > 0).then(|| (from, len, i * c.row + at / c.columns * c.image + at % c.columns))
                 })
             };
             if !beta.is_zero() {
                 for (row, values) in aside.chunks_exact_mut(b.width).take(a.len).enumerate() {
                     for (lane, len, at) in parts() {
-                        values[lane..][..len]
-                            .copy_from_slice(std::slice::from_raw_parts(at.add(row * c.row), len));
+                        let old = c.data.add(at + row * c.row);
+                        values[lane..][..len].copy_from_slice(std::slice::from_raw_parts(old, len));
                     }
                 }
             }
             self.kernels.tile(a.len, b.width, &tile);
             for (row, values) in aside.chunks_exact(b.width).take(a.len).enumerate() {
                 for (lane, len, at) in parts() {
-                    std::slice::from_raw_parts_mut(at.add(row * c.row), len)
-                        .copy_from_slice(&values[lane..][..len]);
+                    let at = at + row * c.row;
+                    let to = std::slice::from_raw_parts_mut(c.data.add(at), len);
+                    to.copy_from_slice(&values[lane..][..len]);
+                    if end.other.is_some() {
+                        end.finish(at, to);
+                    }
                 }
             }
         }

@@ -222,7 +222,8 @@ impl<T: Real, V: Source<T>> Strips<'_, T, V> {
 
     /// V is packed once; then each row of S, or of C, is passed once.
     pub(crate) fn keep_vectors(&self, c: &mut [T]) {
-        assert!(c.len() >= self.s.len * self.lanes);
+        let all = self.s.len * self.lanes;
+        assert!(c.len() >= all && self.end.other.is_none_or(|other| other.len() >= all));
         let (pieces, c) = (self.pieces(), &Target(c.as_mut_ptr()));
         let (strips, panels) = (self.split_s().count(self.s.len), self.panels());
         let width = self.lanes.next_multiple_of(self.kernels.lanes());
@@ -312,6 +313,7 @@ impl<T: Real, V: Source<T>> Strips<'_, T, V> {
             beta: if k.start > 0 { T::one() } else { self.beta },
             scale: end.scale.map_or(std::ptr::null(), <[T]>::as_ptr),
             bias: end.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
+            other: end.other.map_or(std::ptr::null(), |other| other[at..].as_ptr()),
             floor: end.floor,
         };
         // SAFETY: the rows lie inside S, the panel inside V or its packed copy, the tile inside C, whose length the

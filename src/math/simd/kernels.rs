@@ -35,7 +35,7 @@ pub struct Kernels<T: 'static> {
     pub(super) tap_rows: [usize; 2],
 }
 
-/// A tile of `C = max(scale·(A·B + beta·C) + bias, floor)`: what to read and where to write.
+/// A tile of `C = max(scale·(A·B + beta·C) + bias + other, floor)`: what to read and where to write.
 pub(crate) struct Tile<T> {
     /// Length of the sums.
     pub k: usize,
@@ -57,6 +57,8 @@ pub(crate) struct Tile<T> {
     pub scale: *const T,
     /// One number per row to add, or null.
     pub bias: *const T,
+    /// Numbers to add that lie as those of C do, or null.
+    pub other: *const T,
     /// The least number written: −∞ for none.
     pub floor: T,
 }
@@ -114,7 +116,8 @@ pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usiz
         let beta = S::splat(t.beta);
         // Every index into `sums` must be a constant once loops are unrolled, or all of it would be written to memory in
         // each step of the loop above: so what is long goes through memory once.
-        if t.columns == NV * S::COUNT && t.scale.is_null() && t.floor == T::neg_infinity() {
+        let plain = t.scale.is_null() && t.other.is_null() && t.floor == T::neg_infinity();
+        if t.columns == NV * S::COUNT && plain {
             for (i, row) in sums.iter().enumerate() {
                 let bias = if t.bias.is_null() { zero } else { S::splat(*t.bias.add(i)) };
                 for (j, &sum) in row.iter().enumerate() {
@@ -141,7 +144,13 @@ pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usiz
                 let sum = S::load(room.add((i * NV + j) * S::COUNT));
                 let n = (t.columns - j * S::COUNT).min(S::COUNT);
                 let sum = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load_first(c, n), sum) };
-                S::store_first(c, S::max(floor, S::mul_add(scale, sum, bias)), n);
+                let y = S::mul_add(scale, sum, bias);
+                let y = if t.other.is_null() {
+                    y
+                } else {
+                    S::add(y, S::load_first(t.other.add(i * t.c_step + j * S::COUNT), n))
+                };
+                S::store_first(c, S::max(floor, y), n);
             }
         }
     }

@@ -134,7 +134,10 @@ pub(super) unsafe fn copy_rows<T: Real, S: Lanes<T>>(copy: &Copy<T>) {
                 let mut to = copy.panel.add(run.lane + lane);
                 let mut from = copy.image.as_ptr().wrapping_add(run.start + first * run.plane + lane);
                 let mut tap = begin;
+                // What the next panel copies of the same rows: lines of many pages, which the processor does not foresee.
+                let ahead = if taps == 1 { 2 * S::COUNT } else { 0 };
                 for _ in 0..copy.rows.len() {
+                    S::prefetch(from.wrapping_add(ahead));
                     let window = from.wrapping_add(*copy.offsets.get_unchecked(tap));
                     if n == S::COUNT {
                         S::store(to, S::load(window));

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 /// Most numbers in a row of a tile: three vectors of 16.
 const WIDEST: usize = 48;
 
-/// A tile of `C = max(scale·(alpha·A·B + beta·C) + bias, floor)`, where A may lie in any order and rows of B hold whole
+/// A tile of `C = max(scale·(alpha·A·B + beta·C) + bias + other, floor)`, where A may lie in any order and rows of B hold whole
 /// vectors.
 pub(crate) struct Strip<T> {
     /// Length of the sums.
@@ -38,10 +38,12 @@ pub(crate) struct Strip<T> {
     pub alpha: T,
     /// Factor of the old C; 0 ignores what is there, NaN too.
     pub beta: T,
-    /// One factor per row of a tile that is not `turned`, or null.
+    /// One factor per row of C, or null.
     pub scale: *const T,
     /// One number per row to add, or null, as `scale`.
     pub bias: *const T,
+    /// Numbers to add that lie as those of C do, or null, as `scale`.
+    pub other: *const T,
     /// The least number written: −∞ for none.
     pub floor: T,
 }
@@ -131,15 +133,18 @@ pub(super) unsafe fn walk<T: Real, S: Lanes<T>, const MR: usize, const NV: usize
     }
 }
 
-/// What becomes of `sum` for the first `n` numbers at `c`: `max(scale·(alpha·sum + beta·C) + bias, floor)`.
+/// What becomes of `sum` for the first `n` numbers at place `at` of C.
 #[inline(always)]
-unsafe fn write<T: Real, S: Lanes<T>>(t: &Strip<T>, c: *mut T, n: usize, sum: S::V, scale: S::V, bias: S::V) {
-    // SAFETY: `n` numbers are good at `c`.
+unsafe fn write<T: Real, S: Lanes<T>>(t: &Strip<T>, at: usize, n: usize, sum: S::V, scale: S::V, bias: S::V) {
+    // SAFETY: `n` numbers are good there.
     unsafe {
+        let c = t.c.add(at);
         let sum = S::mul_add(S::splat(t.alpha), sum, S::splat(T::zero()));
-        let old = |c: *mut T| if n == S::COUNT { S::load(c) } else { S::load_first(c, n) };
-        let sum = if t.beta == T::zero() { sum } else { S::mul_add(S::splat(t.beta), old(c), sum) };
-        let y = S::max(S::splat(t.floor), S::mul_add(scale, sum, bias));
+        let load = |p: *const T| if n == S::COUNT { S::load(p) } else { S::load_first(p, n) };
+        let sum = if t.beta == T::zero() { sum } else { S::mul_add(S::splat(t.beta), load(c), sum) };
+        let y = S::mul_add(scale, sum, bias);
+        let y = if t.other.is_null() { y } else { S::add(y, load(t.other.add(at))) };
+        let y = S::max(S::splat(t.floor), y);
         if n == S::COUNT { S::store(c, y) } else { S::store_first(c, y, n) }
     }
 }
@@ -155,7 +160,7 @@ unsafe fn straight<T: Real, S: Lanes<T>, const MR: usize>(t: &Strip<T>, sums: *c
             for j in (0..t.columns).step_by(S::COUNT) {
                 let n = (t.columns - j).min(S::COUNT);
                 let sum = S::load(sums.add(i * WIDEST + j));
-                write::<T, S>(t, t.c.add(i * t.c_step + j), n, sum, scale, bias);
+                write::<T, S>(t, i * t.c_step + j, n, sum, scale, bias);
             }
         }
     }
@@ -179,9 +184,13 @@ unsafe fn turned<T: Real, S: Lanes<T>, const MR: usize>(t: &Strip<T>, sums: *con
                     at,
                     #[inline(always)]
                     |i, column| {
-                        if at + i < t.columns {
-                            let c = t.c.add((at + i) * t.c_step + first);
-                            write::<T, S>(t, c, n, column, S::splat(T::one()), S::splat(T::zero()));
+                        let row = at + i;
+                        if row < t.columns {
+                            let at = row * t.c_step + first;
+                            let line =
+                                |of: *const T, none| S::splat(if of.is_null() { none } else { *of.add(row) });
+                            let (scale, bias) = (line(t.scale, T::one()), line(t.bias, T::zero()));
+                            write::<T, S>(t, at, n, column, scale, bias);
                         }
                     },
                 );

@@ -27,6 +27,9 @@ pub(crate) struct Spread<'a, T> {
     pub size: usize,
     /// Distance of the rows of a patch. A row of fewer than four numbers is read as four, unless rows are dense.
     pub row: usize,
+    /// Not 0: lanes are neighbours in memory whatever `lanes` says, whole vectors of them, and the numbers of a patch are
+    /// so far apart.
+    pub across: usize,
     /// Whether patches are turned by half a turn.
     pub turned: bool,
     pub out: *mut T,
@@ -56,6 +59,8 @@ pub(crate) struct Gather<'a, T> {
     /// Factor of each number, then what is added to it.
     pub scale: T,
     pub bias: T,
+    /// Numbers to add that lie as those of `out` do, or null.
+    pub other: *const T,
     /// What is less becomes this: 0 for a ReLU, else −∞.
     pub floor: T,
     /// Whether the numbers are added to what is there.
@@ -182,7 +187,8 @@ pub(super) unsafe fn spread_patches<T: Real, S: Lanes<T>>(s: &Spread<T>) {
 /// As [`spread_patches`].
 #[inline(always)]
 unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &Spread<T>) {
-    for (lanes, &block) in s.lanes.chunks(S::COUNT).zip(s.blocks) {
+    for (i, (lanes, &block)) in s.lanes.chunks(S::COUNT).zip(s.blocks).enumerate() {
+        let neighbours = s.data.wrapping_add(i * S::COUNT);
         for (k, &start) in s.starts.iter().enumerate() {
             // Lanes past the last one repeat it; they are not stored.
             let mut rows = [s.data; 16];
@@ -196,7 +202,12 @@ unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &Spread<T>) {
                 let mut patch = [[MaybeUninit::<S::V>::uninit(); SIDE]; SIDE];
                 // A dense patch is one row of N·N numbers.
                 let (count, len) = if s.row == N { (1, N * N) } else { (N, N) };
-                for row in 0..count {
+                if s.across > 0 {
+                    for at in 0..N * N {
+                        patch[at / N][at % N].write(S::load(neighbours.wrapping_add(start + at * s.across)));
+                    }
+                }
+                for row in (0..count).take_while(|_| s.across == 0) {
                     let mut at = 0;
                     while at < len {
                         // The last step overlaps the one before it.
@@ -291,7 +302,9 @@ unsafe fn gather_size<T: Real, S: Lanes<T>, const N: usize>(g: &Gather<T>) {
                     half[j] = v;
                 }
             }
-            let (scale, bias, floor) = (S::splat(g.scale), S::splat(g.bias), S::splat(g.floor));
+            // What is added comes before the floor, and number by number.
+            let floor = if g.other.is_null() { g.floor } else { T::neg_infinity() };
+            let (scale, bias, floor) = (S::splat(g.scale), S::splat(g.bias), S::splat(floor));
             let mut all = [zero; 28];
             for (i, half) in half.iter().enumerate().take(N) {
                 for (j, &v) in back::<T, S, N>(half).iter().enumerate().take(N) {
@@ -303,7 +316,7 @@ unsafe fn gather_size<T: Real, S: Lanes<T>, const N: usize>(g: &Gather<T>) {
             }
             for (place, numbers) in places.iter().zip(aside.chunks_exact(pitch)) {
                 let to = g.out.wrapping_add(place.at);
-                if !g.add && place.rows as usize == N && place.columns as usize == N {
+                if !g.add && g.other.is_null() && place.rows as usize == N && place.columns as usize == N {
                     for i in 0..N {
                         to.wrapping_add(i * g.row)
                             .cast::<[T; N]>()
@@ -313,9 +326,16 @@ unsafe fn gather_size<T: Real, S: Lanes<T>, const N: usize>(g: &Gather<T>) {
                 }
                 for i in 0..place.rows as usize {
                     for j in 0..place.columns as usize {
-                        let to = to.wrapping_add(i * g.row + j);
-                        let v = numbers[i * N + j];
-                        *to = if g.add { *to + v } else { v };
+                        let at = i * g.row + j;
+                        let (to, v) = (to.wrapping_add(at), numbers[i * N + j]);
+                        *to = match (g.add, g.other.is_null()) {
+                            (true, _) => *to + v,
+                            (false, true) => v,
+                            (false, false) => {
+                                let y = v + *g.other.wrapping_add(place.at + at);
+                                if y < g.floor { g.floor } else { y }
+                            }
+                        };
                     }
                 }
             }

@@ -92,7 +92,9 @@ fn spans<T: Real>(net: &Net<T>) -> Vec<Option<Span>> {
         (span.first, span.last) = (span.first.min(step), span.last.max(step));
     };
     for (i, node) in net.nodes.iter().enumerate() {
-        node.bottom.iter().chain(&node.top).for_each(|&b| used(net.blobs[b].data, i));
+        // A leader reads and writes what the layers whose work it does would; without fusion they do it themselves.
+        let along = node.along.bottom.iter().chain(&node.along.top);
+        node.bottom.iter().chain(&node.top).chain(along).for_each(|&b| used(net.blobs[b].data, i));
         if node.need_backward {
             let step = 2 * net.nodes.len() - 1 - i;
             // Who does the work of others along, reads what they would.
@@ -125,7 +127,8 @@ impl<T: Real> Net<T> {
     /// An error where a value that layer i reads in its forward pass has made room for another.
     pub(super) fn check_forward(&self, i: usize) -> Result<()> {
         let node = &self.nodes[i];
-        let gone = node.bottom.iter().find(|&&b| !self.store.holds(self.blobs[b].data));
+        let bottom = if self.fused { &node.along.bottom } else { &node.bottom };
+        let gone = bottom.iter().find(|&&b| !self.store.holds(self.blobs[b].data));
         gone.map_or(Ok(()), |&b| Err(lost(&self.blobs[b], "values").in_nth_layer(&node.name, node.nth)))
     }
 

@@ -46,9 +46,13 @@ impl Tiles {
     ) {
         let (from, to) = (filters.from, filters.to);
         let plane = self.output[0] * self.output[1];
-        assert!(y.data.len() >= (self.batch - 1) * y.image + to * plane);
+        let reach = (self.batch - 1) * y.image + to * plane;
+        assert!(y.data.len() >= reach && end.other.is_none_or(|other| other.len() >= reach));
         let step_u = from * to + GAP;
         let each = self.block::<T>(kernels, from + to, TILES);
+        if self.is_once() {
+            return self.convolve_once(kernels, filters, x, y, end);
+        }
         scratch(POINTS * step_u, |u: &mut [T]| {
             filters.spread(kernels, self.size, &Shared::new(u), step_u);
             let (u, y_out) = (&*u, Shared::new(y.data));
@@ -75,6 +79,53 @@ impl Tiles {
                         let m = &*m;
                         self.gather_tiles(kernels, m, step_m, width, &tiles, y.image, &y_out, to, end);
                     });
+                });
+            });
+        });
+    }
+
+    /// Whether tiles are so few that they are worked on all at once.
+    pub(super) fn is_once(&self) -> bool {
+        self.all() <= TILES.start
+    }
+
+    /// The same for few tiles, worked on all at once: a task takes some outputs from their filters to their end, so that
+    /// transformed filters, which are used only once, never leave the cache.
+    fn convolve_once<T: Real>(
+        &self,
+        kernels: &Kernels<T>,
+        filters: &Filters<T>,
+        x: &Images<&[T]>,
+        y: &mut Images<&mut [T]>,
+        end: &Ending<T>,
+    ) {
+        let (from, to) = (filters.from, filters.to);
+        let plane = self.output[0] * self.output[1];
+        let (tiles, rows) = (0..self.all(), Split::Rows { most: kernels.rows() });
+        let width = tiles.len().next_multiple_of(kernels.lanes());
+        let (step_v, image, y_out) = (from * width + GAP, y.image, Shared::new(&mut *y.data));
+        scratch(POINTS * step_v, |v: &mut [T]| {
+            self.spread_tiles(kernels, x, from, &tiles, &Shared::new(v), step_v);
+            let v = &*v;
+            for_each_index(rows.count(to), 1, |i| {
+                let (panel, filters) = (rows.panel(i, to), filters.panel(kernels, self.size, i));
+                let (step_u, step_m) = (from * panel.len + GAP, panel.len * width + GAP);
+                scratch(POINTS * (step_u + step_m), |um: &mut [T]| {
+                    let (u, m) = um.split_at_mut(POINTS * step_u);
+                    filters.spread(kernels, self.size, &Shared::new(u), step_u);
+                    let m_out = Shared::new(&mut *m);
+                    for point in 0..POINTS {
+                        Points { kernels, m: panel.len, n: width, k: from, c_step: width, beta: T::zero() }
+                            .multiply(
+                                &u[point * step_u..],
+                                &v[point * step_v..],
+                                m_out.part(point * step_m, panel.len * width),
+                                (0, 1),
+                            );
+                    }
+                    let end = end.part(panel.start..panel.start + panel.len, panel.start * plane);
+                    let part = y_out.part(panel.start * plane, y_out.len() - panel.start * plane);
+                    self.gather_tiles(kernels, m, step_m, width, &tiles, image, &part, panel.len, &end);
                 });
             });
         });
@@ -116,6 +167,7 @@ impl Tiles {
                             starts: &[0],
                             size: SIDE,
                             row: band.line,
+                            across: 0,
                             turned: false,
                             out: v.at(panel.start * channels + channel * panel.width),
                             blocks: &[0, kernels.lanes()],
@@ -159,6 +211,7 @@ impl Tiles {
                     row: self.output[1],
                     scale: end.scale.map_or(T::one(), |s| s[channel]),
                     bias: end.bias.map_or(T::zero(), |b| b[channel]),
+                    other: end.other.map_or(std::ptr::null(), |other| other[channel * plane..].as_ptr()),
                     floor: end.floor,
                     add: false,
                 };
@@ -245,6 +298,7 @@ impl Tiles {
                         row: self.size,
                         scale: T::one(),
                         bias: T::zero(),
+                        other: std::ptr::null(),
                         floor: T::neg_infinity(),
                         add: true,
                     };
@@ -290,6 +344,7 @@ impl Tiles {
                     starts: &patches[..tiles.len()],
                     size: side,
                     row: band.line,
+                    across: 0,
                     turned: false,
                     out: out.at(panel.start * tiles.len()),
                     blocks: &std::array::from_fn::<usize, 16, _>(|i| i * lanes_of),

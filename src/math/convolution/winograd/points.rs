@@ -44,6 +44,7 @@ impl<T: Real> Points<'_, T> {
                         beta,
                         scale: std::ptr::null(),
                         bias: std::ptr::null(),
+                        other: std::ptr::null(),
                         floor: T::neg_infinity(),
                     };
                     // SAFETY: the panels hold k groups from the first on, C the tile, as the lines above checked; no other

@@ -74,7 +74,7 @@ impl Tiles {
         let (count, from, to) = (self.all() as f64, from as f64, to as f64);
         POINTS as f64 * lanes * from * to / 28.0
             + count * (from * turns[0] + to * turns[1])
-            + from * to * 80.0
+            + from * to * if self.is_once() { 25.0 } else { 80.0 }
     }
 
     /// The tiles of the gradient of the bottom: a convolution of the top's with turned filters.
