@@ -188,9 +188,9 @@ pub(crate) trait Lanes<T: Real> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::math::simd::{Isa, plain::Plain};
     #[cfg(target_arch = "aarch64")]
     use crate::math::simd::neon::Neon;
+    use crate::math::simd::{Isa, plain::Plain};
     #[cfg(target_arch = "x86_64")]
     use crate::math::simd::{avx2::Avx2, avx512::Avx512};
 
@@ -223,8 +223,8 @@ mod tests {
             assert_eq!(list(a), x[..count]);
             let sums: Vec<T> = (0..count).map(|i| x[i] + y[i]).collect();
             assert_eq!(list(S::add(a, b)), sums);
-            let products: Vec<T> = (0..count).map(|i| x[i] * y[i] + x[i]).collect();
-            assert_eq!(list(S::mul_add(a, b, a)), products);
+            let products: Vec<T> = (0..count).map(|i| x[i] * y[i] + y[i + 20]).collect();
+            assert_eq!(list(S::mul_add(a, b, S::load(y[20..].as_ptr()))), products);
             assert_eq!(list(S::max(b, a)), y[..count]);
             assert_eq!(list(S::max(a, b)), y[..count]);
             assert_eq!(list(S::max(S::splat(T::nan()), b)), y[..count]);

@@ -198,14 +198,14 @@ unsafe fn transposed(v: [float32x4_t; 4]) -> [float32x4_t; 4] {
 #[inline(always)]
 pub(super) fn nearer(p: *const u8) {
     // SAFETY: a prefetch takes any address and never faults.
-    unsafe { asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(nomem, nostack, preserves_flags)) }
+    unsafe { asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags)) }
 }
 
 /// Brings the line at `p` into the second-level cache.
 #[inline(always)]
 pub(super) fn near(p: *const u8) {
     // SAFETY: as above.
-    unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nomem, nostack, preserves_flags)) }
+    unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags)) }
 }
 
 #[target_feature(enable = "neon")]
