@@ -68,8 +68,13 @@ fn check<T: Real>(isa: Isa, m: usize, n: usize, k: usize) {
     }
 }
 
+/// The instruction sets of this processor, or the one that `CORTADO_TEST_ISA` names: an emulator is slow enough with one.
 pub(crate) fn isas() -> impl Iterator<Item = Isa> {
-    Isa::ALL.into_iter().filter(|isa| isa.is_available())
+    let only = std::env::var("CORTADO_TEST_ISA").ok();
+    let wanted = |isa: &Isa| only.as_deref().is_none_or(|name| name == format!("{isa:?}"));
+    let isas: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| isa.is_available()).filter(wanted).collect();
+    assert!(!isas.is_empty(), "this processor has nothing of the name {only:?}");
+    isas.into_iter()
 }
 
 #[test]

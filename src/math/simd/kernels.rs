@@ -104,7 +104,7 @@ pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usiz
                 *v = S::load(b.add(j * S::COUNT));
             }
             for (i, row) in sums.iter_mut().enumerate() {
-                let left = S::splat(*a.add(i));
+                let left = S::splat_of(a, i, MR);
                 for (sum, &v) in row.iter_mut().zip(&right) {
                     *sum = S::mul_add(left, v, *sum);
                 }

@@ -14,6 +14,12 @@ pub(crate) trait Lanes<T: Real> {
 
     /// All lanes `x`.
     unsafe fn splat(x: T) -> Self::V;
+    /// Number `i` of the `n` numbers at `p`, in all lanes.
+    #[inline(always)]
+    unsafe fn splat_of(p: *const T, i: usize, _n: usize) -> Self::V {
+        // SAFETY: promised by the caller.
+        unsafe { Self::splat(*p.add(i)) }
+    }
     /// All lanes from memory.
     unsafe fn load(p: *const T) -> Self::V;
     /// All lanes to memory.
@@ -175,6 +181,113 @@ pub(crate) trait Lanes<T: Real> {
             for (i, &lane) in lanes.iter().enumerate().take(Self::COUNT) {
                 to[i * pitch + j] = lane;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "aarch64")]
+    use crate::math::simd::neon::Neon;
+    use crate::math::simd::{Isa, plain::Plain};
+    #[cfg(target_arch = "x86_64")]
+    use crate::math::simd::{avx2::Avx2, avx512::Avx512};
+
+    /// Numbers from `first` on.
+    fn numbers<T: Real>(first: usize, n: usize) -> Vec<T> {
+        (first..first + n).map(|i| T::from_f64(i as f64)).collect()
+    }
+
+    /// Every method against what its comment says. What must not be written holds −1.
+    #[inline(always)]
+    unsafe fn check<T: Real, S: Lanes<T>>() {
+        let count = S::COUNT;
+        let (zero, none) = (T::zero(), T::from_f64(-1.0));
+        let x: Vec<T> = numbers(1, 40);
+        let y: Vec<T> = numbers(100, 40);
+        let list = |v: S::V| {
+            let mut all = vec![none; count];
+            // SAFETY: `all` has COUNT numbers.
+            unsafe { S::store(all.as_mut_ptr(), v) };
+            all
+        };
+        let written = |store: &dyn Fn(*mut T)| {
+            let mut room = vec![none; 40];
+            store(room.as_mut_ptr());
+            room
+        };
+        // SAFETY: `x`, `y` and `room` hold more than two vectors, and 16 rows of 20 numbers where there are rows.
+        unsafe {
+            let (a, b) = (S::load(x.as_ptr()), S::load(y.as_ptr()));
+            assert_eq!(list(a), x[..count]);
+            let sums: Vec<T> = (0..count).map(|i| x[i] + y[i]).collect();
+            assert_eq!(list(S::add(a, b)), sums);
+            let products: Vec<T> = (0..count).map(|i| x[i] * y[i] + y[i + 20]).collect();
+            assert_eq!(list(S::mul_add(a, b, S::load(y[20..].as_ptr()))), products);
+            assert_eq!(list(S::max(b, a)), y[..count]);
+            assert_eq!(list(S::max(a, b)), y[..count]);
+            assert_eq!(list(S::max(S::splat(T::nan()), b)), y[..count]);
+            assert!(list(S::max(b, S::splat(T::nan()))).iter().all(|x| x.is_nan()));
+            for n in 1..=14 {
+                for i in 0..n {
+                    assert_eq!(list(S::splat_of(x.as_ptr(), i, n)), vec![x[i]; count]);
+                }
+            }
+            for n in 0..=count {
+                let first: Vec<T> = (0..count).map(|i| if i < n { x[i] } else { zero }).collect();
+                assert_eq!(list(S::load_first(x.as_ptr(), n)), first);
+                let room = written(&|p| S::store_first(p, b, n));
+                assert!((0..40).all(|i| room[i] == if i < n { y[i] } else { none }));
+            }
+            for bits in (0..1u32 << count).step_by(if count > 8 { 97 } else { 1 }).chain([(1 << count) - 1]) {
+                let set = |i: usize| i < count && bits >> i & 1 == 1;
+                let chosen: Vec<T> = (0..count).map(|i| if set(i) { x[i] } else { zero }).collect();
+                assert_eq!(list(S::load_masked(x.as_ptr(), bits)), chosen);
+                let room = written(&|p| S::store_masked(p, b, bits));
+                assert!((0..40).all(|i| room[i] == if set(i) { y[i] } else { none }));
+            }
+            let half = count / 2;
+            assert_eq!(list(S::load_halves(x.as_ptr(), y.as_ptr())), [&x[..half], &y[..half]].concat());
+            let (even, odd) = S::deal(a, S::load(x[count..].as_ptr()));
+            assert!((0..count).all(|i| list(even)[i] == x[2 * i] && list(odd)[i] == x[2 * i + 1]));
+            let (low, high) = S::join(even, odd);
+            assert_eq!([list(low), list(high)].concat(), x[..2 * count]);
+            let data: Vec<Vec<T>> = (0..16).map(|row| numbers(100 * row, 20)).collect();
+            let rows: [*const T; 16] = std::array::from_fn(|i| data[i].as_ptr());
+            let column = |i: usize| data[..count].iter().map(|row| row[i]).collect::<Vec<T>>();
+            let mut seen = Vec::new();
+            S::turn(&rows, 3, |i, v| seen.push((i, list(v))));
+            S::turn_square(&rows, 3, |i, v| seen.push((i, list(v))));
+            assert_eq!(seen.len(), S::TURN + S::SQUARE);
+            assert!(seen.iter().all(|(i, v)| *v == column(3 + i)));
+            let mut to = vec![none; 16 * 9];
+            S::unturn(&std::array::from_fn(|j| S::load(data[j].as_ptr())), &mut to, 9);
+            assert!((0..16 * 9).all(|p| {
+                let (i, j) = (p / 9, p % 9);
+                to[p] == if i < count && j < 4 { data[j][i] } else { none }
+            }));
+        }
+    }
+
+    #[test]
+    fn every_method_does_what_its_comment_says() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            isa.run(
+                #[inline(always)]
+                // SAFETY: the closure is compiled for an instruction set that this processor has.
+                || unsafe {
+                    match isa {
+                        #[cfg(target_arch = "x86_64")]
+                        Isa::Avx512 => (check::<f32, Avx512>(), check::<f64, Avx512>()),
+                        #[cfg(target_arch = "x86_64")]
+                        Isa::Avx2 => (check::<f32, Avx2>(), check::<f64, Avx2>()),
+                        #[cfg(target_arch = "aarch64")]
+                        Isa::Neon => (check::<f32, Neon>(), check::<f64, Neon>()),
+                        _ => (check::<f32, Plain>(), check::<f64, Plain>()),
+                    };
+                },
+            );
         }
     }
 }

@@ -18,6 +18,8 @@ mod lines;
 mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_f64;
 mod patch;
 mod plain;
 mod strip;

@@ -137,7 +137,7 @@ unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool>(
                     [S::load(at[0]), S::load(at[1])]
                 };
                 for (i, row) in sums.iter_mut().enumerate() {
-                    let left = S::splat(*a.add(i));
+                    let left = S::splat_of(a, i, MR);
                     for (sum, &v) in row.iter_mut().zip(&right) {
                         *sum = S::mul_add(left, v, *sum);
                     }

@@ -10,7 +10,7 @@ use super::winograd::{gather_tiles, spread_patches};
 use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
 use crate::math::Real;
 
-struct Plain;
+pub(super) struct Plain;
 
 impl<T: Real> Lanes<T> for Plain {
     type V = [T; 4];
