@@ -129,9 +129,8 @@ impl Lanes<f32> for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn unturn(v: &[__m256; 4], to: &mut [f32], pitch: usize) {
-        assert!(to.len() >= 7 * pitch + 4);
-        // SAFETY: as above; four numbers are good for each of the 8 lanes, as the line above checked.
+    unsafe fn unturn(v: &[__m256; 4], to: &[*mut f32; 16], offset: usize) {
+        // SAFETY: as above; four numbers are good for each of the 8 lanes, as the caller promises.
         unsafe {
             let (low, low2) = (_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpacklo_ps(v[2], v[3]));
             let (high, high2) = (_mm256_unpackhi_ps(v[0], v[1]), _mm256_unpackhi_ps(v[2], v[3]));
@@ -146,9 +145,8 @@ impl Lanes<f32> for Avx2 {
             ];
             for (i, &quad) in quads.iter().enumerate() {
                 let quad = _mm256_castpd_ps(quad);
-                let to = to.as_mut_ptr().add(i * pitch);
-                _mm_storeu_ps(to, _mm256_castps256_ps128(quad));
-                _mm_storeu_ps(to.add(4 * pitch), _mm256_extractf128_ps::<1>(quad));
+                _mm_storeu_ps(to[i].add(offset), _mm256_castps256_ps128(quad));
+                _mm_storeu_ps(to[i + 4].add(offset), _mm256_extractf128_ps::<1>(quad));
             }
         }
     }

@@ -169,9 +169,8 @@ impl Lanes<f32> for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn unturn(v: &[__m512; 4], to: &mut [f32], pitch: usize) {
-        assert!(to.len() >= 15 * pitch + 4);
-        // SAFETY: as above; four numbers are good for each of the 16 lanes, as the line above checked.
+    unsafe fn unturn(v: &[__m512; 4], to: &[*mut f32; 16], offset: usize) {
+        // SAFETY: as above; four numbers are good for each of the 16 lanes, as the caller promises.
         unsafe {
             let (low, low2) = (_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpacklo_ps(v[2], v[3]));
             let (high, high2) = (_mm512_unpackhi_ps(v[0], v[1]), _mm512_unpackhi_ps(v[2], v[3]));
@@ -186,11 +185,10 @@ impl Lanes<f32> for Avx512 {
             ];
             for (i, &quad) in quads.iter().enumerate() {
                 let quad = _mm512_castpd_ps(quad);
-                let to = to.as_mut_ptr().add(i * pitch);
-                _mm_storeu_ps(to, _mm512_castps512_ps128(quad));
-                _mm_storeu_ps(to.add(4 * pitch), _mm512_extractf32x4_ps::<1>(quad));
-                _mm_storeu_ps(to.add(8 * pitch), _mm512_extractf32x4_ps::<2>(quad));
-                _mm_storeu_ps(to.add(12 * pitch), _mm512_extractf32x4_ps::<3>(quad));
+                _mm_storeu_ps(to[i].add(offset), _mm512_castps512_ps128(quad));
+                _mm_storeu_ps(to[i + 4].add(offset), _mm512_extractf32x4_ps::<1>(quad));
+                _mm_storeu_ps(to[i + 8].add(offset), _mm512_extractf32x4_ps::<2>(quad));
+                _mm_storeu_ps(to[i + 12].add(offset), _mm512_extractf32x4_ps::<3>(quad));
             }
         }
     }

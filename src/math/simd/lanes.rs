@@ -171,15 +171,17 @@ pub(crate) trait Lanes<T: Real> {
         }
     }
 
-    /// Four vectors transposed: the numbers of lane i go to `to[i·pitch..][..4]`.
+    /// Four vectors transposed: the numbers of lane i go to the four from `to[i] + offset` on.
     #[inline(always)]
-    unsafe fn unturn(v: &[Self::V; 4], to: &mut [T], pitch: usize) {
+    unsafe fn unturn(v: &[Self::V; 4], to: &[*mut T; 16], offset: usize) {
         let mut lanes = [T::zero(); 16];
         for (j, &v) in v.iter().enumerate() {
-            // SAFETY: the buffer holds COUNT <= 16 numbers.
-            unsafe { Self::store(lanes.as_mut_ptr(), v) };
-            for (i, &lane) in lanes.iter().enumerate().take(Self::COUNT) {
-                to[i * pitch + j] = lane;
+            // SAFETY: the buffer holds COUNT <= 16 numbers; four are good for each lane, as the caller promises.
+            unsafe {
+                Self::store(lanes.as_mut_ptr(), v);
+                for (&to, &lane) in to.iter().zip(&lanes).take(Self::COUNT) {
+                    *to.add(offset + j) = lane;
+                }
             }
         }
     }
@@ -261,8 +263,10 @@ mod tests {
             S::turn_square(&rows, 3, |i, v| seen.push((i, list(v))));
             assert_eq!(seen.len(), S::TURN + S::SQUARE);
             assert!(seen.iter().all(|(i, v)| *v == column(3 + i)));
-            let mut to = vec![none; 16 * 9];
-            S::unturn(&std::array::from_fn(|j| S::load(data[j].as_ptr())), &mut to, 9);
+            let mut to = vec![none; 16 * 9 + 2];
+            let places = std::array::from_fn(|i| to.as_mut_ptr().add(9 * i));
+            S::unturn(&std::array::from_fn(|j| S::load(data[j].as_ptr())), &places, 2);
+            to.drain(..2);
             assert!((0..16 * 9).all(|p| {
                 let (i, j) = (p / 9, p % 9);
                 to[p] == if i < count && j < 4 { data[j][i] } else { none }

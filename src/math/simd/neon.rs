@@ -164,12 +164,11 @@ impl Lanes<f32> for Neon {
     }
 
     #[inline(always)]
-    unsafe fn unturn(v: &[float32x4_t; 4], to: &mut [f32], pitch: usize) {
-        assert!(to.len() >= 3 * pitch + 4);
-        // SAFETY: as above; four numbers are good for each of the 4 lanes, as the line above checked.
+    unsafe fn unturn(v: &[float32x4_t; 4], to: &[*mut f32; 16], offset: usize) {
+        // SAFETY: as above; four numbers are good for each of the 4 lanes, as the caller promises.
         unsafe {
             for (i, v) in transposed(*v).into_iter().enumerate() {
-                vst1q_f32(to.as_mut_ptr().add(i * pitch), v);
+                vst1q_f32(to[i].add(offset), v);
             }
         }
     }

@@ -30,7 +30,7 @@ pub(crate) struct Spread<'a, T> {
     /// Not 0: lanes are neighbours in memory whatever `lanes` says, whole vectors of them, and the numbers of a patch are
     /// so far apart.
     pub across: usize,
-    /// Whether patches are turned by half a turn.
+    /// Whether patches, dense ones, are turned by half a turn.
     pub turned: bool,
     pub out: *mut T,
     pub blocks: &'a [usize],
@@ -189,58 +189,49 @@ pub(super) unsafe fn spread_patches<T: Real, S: Lanes<T>>(s: &Spread<T>) {
 unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &Spread<T>) {
     for (i, (lanes, &block)) in s.lanes.chunks(S::COUNT).zip(s.blocks).enumerate() {
         let neighbours = s.data.wrapping_add(i * S::COUNT);
+        // Lanes past the last one repeat it; they are not stored.
+        let mut first = [s.data.wrapping_add(lanes[lanes.len() - 1]); 16];
+        for (row, &lane) in first.iter_mut().zip(lanes) {
+            *row = s.data.wrapping_add(lane);
+        }
         for (k, &start) in s.starts.iter().enumerate() {
-            // Lanes past the last one repeat it; they are not stored.
-            let mut rows = [s.data; 16];
-            for (i, row) in rows.iter_mut().enumerate().take(S::COUNT) {
-                *row = s.data.wrapping_add(lanes[i.min(lanes.len() - 1)] + start);
+            let mut rows = first;
+            for row in &mut rows {
+                *row = row.wrapping_add(start);
             }
             // SAFETY: promised by the caller.
             unsafe {
                 let zero = all::<T, S>(0.0);
-                // Not cleared: every number that is read was written before.
-                let mut patch = [[MaybeUninit::<S::V>::uninit(); SIDE]; SIDE];
-                // A dense patch is one row of N·N numbers.
-                let (count, len) = if s.row == N { (1, N * N) } else { (N, N) };
-                if s.across > 0 {
-                    for at in 0..N * N {
-                        patch[at / N][at % N].write(S::load(neighbours.wrapping_add(start + at * s.across)));
-                    }
-                }
-                for row in (0..count).take_while(|_| s.across == 0) {
-                    let mut at = 0;
-                    while at < len {
-                        // The last step overlaps the one before it.
-                        let first = if len >= S::TURN { at.min(len - S::TURN) } else { 0 };
-                        S::turn(&rows, row * s.row + first, |i, v| {
-                            let at = row * N + first + i;
-                            if first + i < len {
-                                patch[at / N][at % N].write(v);
-                            }
-                        });
-                        at += S::TURN;
-                    }
-                }
+                // Not cleared: every number that is read was written before. Rows of the patch become columns here.
                 let mut half = [[MaybeUninit::<S::V>::uninit(); SIDE]; SIDE];
-                for (i, half) in half.iter_mut().enumerate().take(N) {
-                    let from = &patch[if s.turned { N - 1 - i } else { i }];
-                    let mut line = [zero; SIDE];
-                    for (line, v) in line.iter_mut().zip(&from[..N]) {
-                        *line = v.assume_init();
+                let dense = s.across == 0 && s.row == N && N < SIDE;
+                let patch =
+                    if dense { dense_patch::<T, S, N>(&rows) } else { [MaybeUninit::uninit(); SIDE * SIDE] };
+                for i in 0..N {
+                    let mut row = [zero; SIDE];
+                    if dense {
+                        for (j, v) in row.iter_mut().enumerate().take(N) {
+                            let at = i * N + j;
+                            *v = patch[if s.turned { N * N - 1 - at } else { at }].assume_init();
+                        }
+                    } else if s.across > 0 {
+                        let from = neighbours.wrapping_add(start + i * N * s.across);
+                        for (j, v) in row.iter_mut().enumerate().take(N) {
+                            *v = S::load(from.wrapping_add(j * s.across));
+                        }
+                    } else {
+                        row = line::<T, S, N>(&rows, i * s.row);
                     }
-                    if s.turned {
-                        line[..N].reverse();
-                    }
-                    let spread = if N == SIDE { image::<T, S>(&line) } else { filter::<T, S, N>(&line) };
+                    let spread = if N == SIDE { image::<T, S>(&row) } else { filter::<T, S, N>(&row) };
                     for (half, &v) in half.iter_mut().zip(&spread) {
-                        half.write(v);
+                        half[i].write(v);
                     }
                 }
                 let out = s.out.wrapping_add(block + k * s.width);
-                for j in 0..SIDE {
+                for (j, half) in half.iter().enumerate() {
                     let mut column = [zero; SIDE];
-                    for (v, half) in column.iter_mut().zip(&half).take(N) {
-                        *v = half[j].assume_init();
+                    for (v, half) in column.iter_mut().zip(half).take(N) {
+                        *v = half.assume_init();
                     }
                     let column = if N == SIDE { image::<T, S>(&column) } else { filter::<T, S, N>(&column) };
                     for (i, &v) in column.iter().enumerate() {
@@ -255,6 +246,78 @@ unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &Spread<T>) {
             }
         }
     }
+}
+
+/// `N` numbers from `at` of each row on, a lane each; what follows them has no meaning.
+#[inline(always)]
+unsafe fn line<T: Real, S: Lanes<T>, const N: usize>(rows: &[*const T; 16], at: usize) -> [S::V; SIDE] {
+    // SAFETY: as the caller.
+    unsafe {
+        let mut line = [all::<T, S>(0.0); SIDE];
+        // Written out, so that every index is a constant and the numbers stay in registers.
+        part::<T, S, N, 0>(rows, at, &mut line);
+        part::<T, S, N, 1>(rows, at, &mut line);
+        part::<T, S, N, 2>(rows, at, &mut line);
+        part::<T, S, N, 3>(rows, at, &mut line);
+        part::<T, S, N, 4>(rows, at, &mut line);
+        part::<T, S, N, 5>(rows, at, &mut line);
+        line
+    }
+}
+
+/// The numbers of a line that step `STEP` of a transposition gives, if there is one.
+#[inline(always)]
+unsafe fn part<T: Real, S: Lanes<T>, const N: usize, const STEP: usize>(
+    rows: &[*const T; 16],
+    at: usize,
+    line: &mut [S::V; SIDE],
+) {
+    if STEP * S::TURN >= N {
+        return;
+    }
+    // The last step overlaps the one before it; a line shorter than a step is read as a whole one.
+    let first = if N >= S::TURN { (STEP * S::TURN).min(N - S::TURN) } else { 0 };
+    // SAFETY: as the caller.
+    unsafe {
+        S::turn(
+            rows,
+            at + first,
+            #[inline(always)]
+            |i, v| {
+                if first + i < N {
+                    line[first + i] = v;
+                }
+            },
+        );
+    }
+}
+
+/// The numbers of a dense patch of `N` × `N`, a lane each.
+#[inline(always)]
+unsafe fn dense_patch<T: Real, S: Lanes<T>, const N: usize>(
+    rows: &[*const T; 16],
+) -> [MaybeUninit<S::V>; SIDE * SIDE] {
+    let mut patch = [MaybeUninit::<S::V>::uninit(); SIDE * SIDE];
+    let mut at = 0;
+    while at < N * N {
+        // The last step overlaps the one before it.
+        let first = if N * N >= S::TURN { at.min(N * N - S::TURN) } else { 0 };
+        // SAFETY: as the caller.
+        unsafe {
+            S::turn(
+                rows,
+                first,
+                #[inline(always)]
+                |i, v| {
+                    if first + i < N * N {
+                        patch[first + i].write(v);
+                    }
+                },
+            );
+        }
+        at += S::TURN;
+    }
+    patch
 }
 
 /// Body of the gathering kernels.
@@ -311,12 +374,29 @@ unsafe fn gather_size<T: Real, S: Lanes<T>, const N: usize>(g: &Gather<T>) {
                     all[i * N + j] = S::max(floor, S::mul_add(scale, v, bias));
                 }
             }
+            let mut to = [aside.as_mut_ptr(); 16];
+            for (i, to) in to.iter_mut().enumerate() {
+                *to = to.wrapping_add(i * pitch);
+            }
+            let whole = |p: &Place| p.rows as usize == N && p.columns as usize == N;
+            let plain = !g.add && g.other.is_null();
+            if N == 4 && plain && places.len() == S::COUNT && places.iter().all(whole) {
+                // Rows of four numbers go where they belong at once.
+                for (to, place) in to.iter_mut().zip(places) {
+                    *to = g.out.wrapping_add(place.at);
+                }
+                for i in 0..N {
+                    let at = 4 * i;
+                    S::unturn(&[all[at], all[at + 1], all[at + 2], all[at + 3]], &to, i * g.row);
+                }
+                continue;
+            }
             for at in (0..pitch).step_by(4) {
-                S::unturn(&[all[at], all[at + 1], all[at + 2], all[at + 3]], &mut aside[at..], pitch);
+                S::unturn(&[all[at], all[at + 1], all[at + 2], all[at + 3]], &to, at);
             }
             for (place, numbers) in places.iter().zip(aside.chunks_exact(pitch)) {
                 let to = g.out.wrapping_add(place.at);
-                if !g.add && g.other.is_null() && place.rows as usize == N && place.columns as usize == N {
+                if plain && whole(place) {
                     for i in 0..N {
                         to.wrapping_add(i * g.row)
                             .cast::<[T; N]>()
