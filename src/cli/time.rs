@@ -36,6 +36,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         tool::prepare(&mut net, &mut weights);
         net.set_device(gpu, &mut weights)?;
+        net.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
         info(&where_it_runs(net.device(), threads));
         // Measured before and after: other programs leave now more and now less of the processor.
         let with_ceiling = with_ceiling && net.device().is_none();
@@ -56,6 +57,9 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         info(&format!("Average Backward pass: {} ms.", general(timing.mean_backward_ms)));
         let both = timing.mean_forward_ms + timing.mean_backward_ms;
         info(&format!("Average Forward-Backward: {} ms.", general(both)));
+        if let Some(ms) = timing.graph_ms {
+            info(&format!("Median Forward-Backward as a CUDA graph: {} ms.", general(ms)));
+        }
         info(&format!("Total Time: {} ms.", general(timing.total_ms)));
         if let Some(peak) = memory::peak_resident() {
             info(&format!("Peak memory: {}.", memory::megabytes(peak as usize)));
@@ -97,6 +101,7 @@ fn json(timing: &tool::Timing, threads: usize, ceiling: Option<f64>, bytes: [usi
         "forward_ms": timing.forward_ms,
         "backward_ms": timing.backward_ms,
         "forward_backward_ms": timing.forward_backward_ms,
+        "graph_ms": timing.graph_ms,
         "forward_without_data_ms": timing.forward_without_data_ms,
         "forward_backward_without_data_ms": timing.forward_backward_without_data_ms,
         "flops_forward": forward.flops,

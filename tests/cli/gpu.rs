@@ -12,6 +12,7 @@ fn libraries() -> Option<PathBuf> {
 fn run(folder: &Folder, libraries: &PathBuf, words: &str, environment: &[(&str, &str)]) -> Done {
     let mut command = folder.command(words);
     command.env("LD_LIBRARY_PATH", libraries).envs(environment.iter().copied());
+    command.env("CORTADO_CACHE", folder.path("cache"));
     command.env_remove("CUDA_HOME").env_remove("CUDA_PATH");
     Done::of(command.output().unwrap())
 }

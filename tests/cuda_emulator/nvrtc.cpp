@@ -79,8 +79,12 @@ int nvrtcDestroyProgram(void **program) {
   *program = nullptr;
   return Success;
 }
+// For tests: how many programs the calling thread has had compiled.
+static thread_local unsigned compiled = 0;
+unsigned emulator_compiled() { return compiled; }
 int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
   auto program = static_cast<Program *>(handle);
+  ++compiled;
   std::string defines;
   for (int i = 0; i < count; ++i) {
     if (!strncmp(options[i], "-D", 2)) defines += std::string(" '") + options[i] + "'";
@@ -88,6 +92,7 @@ int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
   std::string text = "#include \"device.h\"\n#line 1 \"" + program->name + "\"\n" + program->source + "\n";
   for (auto &k : kernels(program->source)) {
     text += "extern \"C\" void emulator_run_" + k + "(void **params) { emulator_call(" + k + ", params); }\n";
+    text += "extern \"C\" EMULATOR_PLAIN unsigned emulator_size_" + k + "(unsigned i) { return emulator_size(" + k + ", i); }\n";
   }
   const std::string flags = " -std=c++17 -O1 -g0 -fPIC -fno-tree-loop-distribute-patterns -fno-strict-aliasing -fno-gnu-unique -ffp-contract=off"
                             " -fsanitize=thread -Wall -Werror -Wno-unknown-pragmas -Wno-unused-function -Wno-tsan -I" EMULATOR_SOURCE;

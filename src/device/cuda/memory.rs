@@ -52,6 +52,7 @@ impl<E> View<E> {
 impl<E> Memory<E> {
     /// Takes memory. An error where the device has too little left.
     pub fn new(gpu: &Gpu, len: usize) -> Result<Memory<E>> {
+        gpu.not_in_capture("take memory")?;
         gpu.enter()?;
         let bytes = len.saturating_mul(size_of::<E>());
         let at = match bytes {
@@ -85,6 +86,45 @@ impl<E> Memory<E> {
     }
 }
 
+impl Memory<u64> {
+    /// Copies words from the host to its beginning.
+    pub fn write(&self, words: &[u64]) -> Result<()> {
+        self.send(words)
+    }
+
+    /// Copies its beginning to the host, when all that was asked of the device before is done.
+    pub fn read(&self, words: &mut [u64]) -> Result<()> {
+        self.take(words)
+    }
+}
+
+impl<E> Memory<E> {
+    fn send(&self, host: &[E]) -> Result<()> {
+        fits(host.len(), self.len)?;
+        if host.is_empty() {
+            return Ok(());
+        }
+        self.gpu.not_in_capture("take values from the host")?;
+        self.gpu.enter()?;
+        // SAFETY: the range lies in this memory. The host's memory is pageable: the driver has copied it when the call returns.
+        unsafe { result::memcpy_htod_async(self.at, host, self.gpu.0.stream) }
+            .map_err(|e| driver_error("take values from the host", e))
+    }
+
+    fn take(&self, host: &mut [E]) -> Result<()> {
+        fits(host.len(), self.len)?;
+        if host.is_empty() {
+            return Ok(());
+        }
+        self.gpu.not_in_capture("give values to the host")?;
+        self.gpu.enter()?;
+        // SAFETY: the range lies in this memory, and the copy is waited for.
+        unsafe { result::memcpy_dtoh_async(host, self.at, self.gpu.0.stream) }
+            .map_err(|e| driver_error("give values to the host", e))?;
+        self.gpu.synchronize()
+    }
+}
+
 impl<E> Drop for Memory<E> {
     fn drop(&mut self) {
         if self.at != 0 && self.gpu.enter().is_ok() {
@@ -104,20 +144,11 @@ impl<T: Element> DeviceMemory<T> for Memory<T> {
     }
 
     fn upload(&mut self, host: &[T]) -> Result<()> {
-        fits(host.len(), self.len)?;
-        self.gpu.enter()?;
-        // SAFETY: the range lies in this memory. The host's memory is pageable: the driver has copied it when the call returns.
-        unsafe { result::memcpy_htod_async(self.at, host, self.gpu.0.stream) }
-            .map_err(|e| driver_error("take values from the host", e))
+        self.send(host)
     }
 
     fn download(&self, host: &mut [T]) -> Result<()> {
-        fits(host.len(), self.len)?;
-        self.gpu.enter()?;
-        // SAFETY: the range lies in this memory, and the copy is waited for.
-        unsafe { result::memcpy_dtoh_async(host, self.at, self.gpu.0.stream) }
-            .map_err(|e| driver_error("give values to the host", e))?;
-        self.gpu.synchronize()
+        self.take(host)
     }
 
     fn fill(&mut self, len: usize, value: T) -> Result<()> {
