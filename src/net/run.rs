@@ -131,8 +131,9 @@ impl<T: Real> Net<T> {
 
     /// Runs one layer backward, if it needs it.
     pub fn backward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<()> {
-        if !self.nodes[i].need_backward {
-            return Ok(());
+        let node = &self.nodes[i];
+        if !node.need_backward || (node.bottom.is_empty() && node.params.is_empty()) {
+            return Ok(()); // a layer that makes data has no use for its tops' gradients
         }
         let Net { nodes, blobs, store, cx, .. } = self;
         let node = &mut nodes[i];

@@ -8,6 +8,7 @@ use crate::blob::{Residence, Weights};
 use crate::device::{Gpu, Transfers};
 use crate::error::Result;
 use crate::math::{Real, vector};
+use crate::net::Iterations;
 
 impl<T: Real> Solver<T> {
     /// Sets all gradients to zero, unless the last update has done so.
@@ -30,7 +31,13 @@ impl<T: Real> Solver<T> {
     }
 
     /// An iteration of one pass on a device, update included, as a graph where it can be; its loss.
-    pub(super) fn iterate_on(&mut self, gpu: &Gpu, rate: f64, clear: bool) -> Result<f64> {
+    pub(super) fn iterate_on(
+        &mut self,
+        gpu: &Gpu,
+        rate: f64,
+        clear: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<f64> {
         if self.prepare(gpu)? {
             self.model.net.forget_graph();
         }
@@ -45,6 +52,12 @@ impl<T: Real> Solver<T> {
         };
         let loss = net.iterate(weights, &mut update);
         self.cleared = clear;
+        if let (false, Iterations::Refused(why)) = (self.told, net.iterations()) {
+            self.told = true;
+            observer.event(&Event::Note(&format!(
+                "Iterations are launched layer by layer, not as a graph: {why}"
+            )));
+        }
         loss.map_err(|e| plans.train.locate(e))
     }
 

@@ -46,6 +46,8 @@ pub struct Solver<T: Real> {
     pub(super) table: Table<T>,
     /// Whether the last update left all gradients cleared, on a device.
     pub(super) cleared: bool,
+    /// Whether it was told why iterations are no graphs.
+    pub(super) told: bool,
 }
 
 impl<T: Real> Solver<T> {
@@ -124,6 +126,7 @@ impl<T: Real> Solver<T> {
             warned: false,
             table,
             cleared: false,
+            told: false,
         };
         solver.load_weights(observer)?;
         Ok(solver)

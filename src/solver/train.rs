@@ -101,7 +101,7 @@ impl<T: Real> Solver<T> {
         let along = self.settings.iter_size == 1 && !(display && self.settings.debug_info);
         let device = self.model.net.device().filter(|_| along).cloned();
         let loss = match &device {
-            Some(gpu) => self.iterate_on(gpu, rate, !keep_gradients)?,
+            Some(gpu) => self.iterate_on(gpu, rate, !keep_gradients, observer)?,
             None => self.accumulate(observer)?,
         };
         let smoothed = self.smooth(loss);

@@ -12,6 +12,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// A CUDA device, opened. Clones are the same device; it is closed with the last clone and the last memory on it.
+///
+/// Its work is done in the order in which it is asked for. So let one thread at a time ask, and open the device once more for another run
+/// beside.
 #[derive(Clone)]
 pub struct Gpu(pub(super) Arc<Inner>);
 

@@ -2,10 +2,12 @@
 
 use super::training::lenet;
 use cortado::device::Gpu;
+use cortado::layers::registry;
 use cortado::net::{Iterations, Keep};
 use cortado::proto::caffe::SolverParameter;
-use cortado::proto::{parse_net, parse_solver, read_solver};
+use cortado::proto::{parse_net, parse_solver, read_net, read_solver};
 use cortado::solver::{Event, Solver};
+use cortado::tools::time;
 
 /// What a run leaves: losses, bits of the final weights, launches one by one before the end of each iteration.
 #[derive(Debug, PartialEq)]
@@ -196,4 +198,56 @@ fn new_shapes_and_wrong_labels_are_seen() {
     assert_eq!((&with.0, with.1), (&without.0, Iterations::Replayed));
     assert_eq!(with.2, without.2);
     assert!(with.2.contains('9'), "{}", with.2);
+}
+
+/// What four iterations of a layer's own net leave: losses, all blobs, parameters and gradients as bits; and how the last one was run.
+fn layer_alone(name: &str, gpu: &Gpu, graphs: bool) -> Option<(Vec<u64>, Iterations)> {
+    let mut net = read_net(format!("tests/gradients/{name}.prototxt")).unwrap().message;
+    net.force_backward = Some(true);
+    let mut param = small("layer { name: 'flat' type: 'Flatten' bottom: 'x' top: 'y' }");
+    param.train_net_param = Some(net);
+    let mut bits = Vec::new();
+    let mut losses = Vec::new();
+    let mut watch = |event: &Event<'_>| {
+        if let Event::Iterated { loss, .. } = event {
+            losses.push(loss.to_bits());
+        }
+    };
+    let mut solver = Solver::<f64>::new(&param, None, &mut watch).unwrap();
+    let (net, weights) = solver.net_and_weights();
+    time::prepare(net, weights);
+    solver.set_device(Some(gpu)).unwrap();
+    solver.set_graphs(graphs);
+    solver.step(4, &mut watch).ok()?; // inputs without sense, as random marks of pairs, are refused on both
+    bits.append(&mut losses);
+    let net = solver.net();
+    for (b, _) in net.blobs().iter().enumerate() {
+        bits.extend(net.data(b).iter().chain(net.diff(b)).map(|v| v.to_bits()));
+    }
+    for p in solver.weights().iter() {
+        bits.extend(p.data.host().iter().chain(p.diff.host()).map(|v| v.to_bits()));
+    }
+    Some((bits, net.iterations()))
+}
+
+#[test]
+fn every_layer_is_captured_or_says_why_not() {
+    let Some(gpu) = super::gpu() else { return };
+    let mut replayed = 0;
+    for row in registry::LAYERS {
+        let (with, without) = (layer_alone(row.name, &gpu, true), layer_alone(row.name, &gpu, false));
+        assert_eq!(with.is_some(), without.is_some(), "{}", row.name);
+        let (Some(with), Some(without)) = (with, without) else { continue };
+        assert!(
+            with.0 == without.0 && !with.0.is_empty(),
+            "{} computes something else from a graph",
+            row.name
+        );
+        match with.1 {
+            Iterations::Replayed => replayed += 1,
+            Iterations::Refused(why) => assert!(why.contains("runs on the host"), "{}: {why}", row.name),
+            Iterations::Launched => panic!("{} was not captured, and nobody says why", row.name),
+        }
+    }
+    assert!(replayed > registry::LAYERS.len() / 2, "only {replayed}");
 }
