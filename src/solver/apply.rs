@@ -24,10 +24,13 @@ impl<T: Real> Solver<T> {
         self.table.clear(&gpu)
     }
 
-    /// Brings the parameters to the device and lists them there; whether the list has changed.
-    pub(super) fn prepare(&mut self, gpu: &Gpu) -> Result<bool> {
-        let Model { weights, history, .. } = &mut self.model;
-        self.table.prepare(gpu, weights.iter_mut().zip(history), &self.regularizer)
+    /// Brings the parameters to the device and lists them there.
+    fn prepare(&mut self, gpu: &Gpu) -> Result<()> {
+        let Model { net, weights, history, .. } = &mut self.model;
+        if self.table.prepare(gpu, weights.iter_mut().zip(history), &self.regularizer)? {
+            net.forget_graph(); // its update is of another list
+        }
+        Ok(())
     }
 
     /// An iteration of one pass on a device, update included, as a graph where it can be; its loss.
@@ -38,9 +41,7 @@ impl<T: Real> Solver<T> {
         clear: bool,
         observer: &mut dyn Observer,
     ) -> Result<f64> {
-        if self.prepare(gpu)? {
-            self.model.net.forget_graph();
-        }
+        self.prepare(gpu)?;
         self.table.set_step(rate, 1.0 / self.settings.iter_size as f64, clear)?;
         let Solver { table, model, settings, plans, regularizer, .. } = self;
         let Model { net, weights, history, .. } = model;

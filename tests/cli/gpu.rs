@@ -28,6 +28,13 @@ fn every_subcommand_runs_on_a_gpu() {
     let mode = run(&folder, &libraries, "train -solver mode.prototxt", &[]).ok();
     assert!(mode.stderr.contains("Use GPU with device ID 0"), "{}", mode.stderr);
     assert_eq!(weights, folder.read("mode_iter_4.caffemodel"), "-gpu and solver_mode train alike");
+    run(&folder, &libraries, "train -solver mode.prototxt --graphs off", &[]).ok();
+    assert_eq!(weights, folder.read("mode_iter_4.caffemodel"), "graphs change nothing");
+    for (words, graph) in [("", true), (" --graphs off", false)] {
+        let time =
+            run(&folder, &libraries, &format!("time -model net.prototxt -iterations 2 -gpu 0{words}"), &[]);
+        assert_eq!(time.ok().stderr.contains("as a CUDA graph"), graph);
+    }
     // What a GPU wrote, the CPU goes on from, and the other way round.
     folder.solver("more.prototxt", "max_iter: 6\nsnapshot_prefix: \"more\"");
     folder.cortado("train -solver more.prototxt -snapshot snap_iter_4.solverstate").ok();

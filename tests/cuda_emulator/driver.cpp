@@ -10,6 +10,8 @@ bool initialized = false;
 int contexts[8];
 thread_local void *context = nullptr;
 
+thread_local unsigned pinned_copies = 0;
+
 int number(const char *name, int otherwise) {
   const char *text = getenv(name);
   return text ? atoi(text) : otherwise;
@@ -158,12 +160,15 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stre
   Guard guard(lock);
   auto copy = std::make_shared<std::string>();
   bool held = is_pinned(from, bytes) || capturing(stream);
+  pinned_copies += is_pinned(from, bytes);
   if (!held) copy->assign(static_cast<const char *>(from), bytes);
   return ask(stream, [=] {
     in_device(to, bytes, Access::Write, "a copy to the device");
     memcpy(memory(to), held ? from : copy->data(), bytes);
   });
 }
+// For tests: copies to the device from pinned memory that the calling thread has asked for.
+unsigned emulator_pinned_copies() { return pinned_copies; }
 int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
   Guard guard(lock);
   int r = ask(stream, [=] {

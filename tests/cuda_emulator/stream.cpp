@@ -159,12 +159,3 @@ int wait(Event *event) {
 }
 
 } // namespace emulator
-
-// For tests: how many pieces of work wait on streams that the calling thread has made.
-extern "C" unsigned emulator_pending() {
-  using namespace emulator;
-  std::lock_guard<std::recursive_mutex> guard(lock);
-  unsigned all = 0;
-  for (Stream *stream : streams) all += stream->maker == std::this_thread::get_id() ? stream->asked - stream->done : 0;
-  return all;
-}

@@ -5,7 +5,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <thread>
 #include <vector>
 
 namespace emulator {
@@ -26,7 +25,6 @@ struct Graph {
 struct Stream {
   std::deque<Work> queue;
   uint64_t asked = 0, done = 0;        // pieces of work
-  std::thread::id maker = std::this_thread::get_id();
   std::shared_ptr<Graph> capture;      // while it captures
 };
 

@@ -64,8 +64,11 @@ impl<T> Drop for Pinned<T> {
         if let Some((gpu, at, _)) = &self.pinned
             && gpu.enter().is_ok()
         {
-            // SAFETY: it was taken in `new`; the driver waits for copies from it.
-            let _ = unsafe { free_host(at.cast()) };
+            // SAFETY: it was taken in `new`, and no copy reads it any more.
+            unsafe {
+                let _ = stream::synchronize(gpu.0.copies);
+                let _ = free_host(at.cast());
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Iterations as graphs: the same numbers as from single launches, and fewer calls.
 
 use super::training::lenet;
-use cortado::device::Gpu;
+use cortado::device::{Gpu, Memory};
 use cortado::layers::registry;
 use cortado::net::{Iterations, Keep};
 use cortado::proto::caffe::SolverParameter;
@@ -250,4 +250,31 @@ fn every_layer_is_captured_or_says_why_not() {
         }
     }
     assert!(replayed > registry::LAYERS.len() / 2, "only {replayed}");
+}
+
+#[test]
+fn what_a_capture_cannot_hold_is_an_error() {
+    let Some(gpu) = super::gpu() else { return };
+    let refused =
+        |work: &dyn Fn() -> cortado::error::Result<()>| gpu.capture(work).err().unwrap().to_string();
+    let memory = Memory::<u64>::new(&gpu, 1).unwrap();
+    for (doing, said) in [
+        ("take memory", refused(&|| Memory::<f32>::new(&gpu, 4).map(drop))),
+        ("take values from the host", refused(&|| memory.write(&[7]))),
+        ("give values to the host", refused(&|| memory.read(&mut [0]))),
+        ("be waited for", refused(&|| gpu.synchronize())),
+    ] {
+        assert!(said.contains(&format!("the GPU cannot {doing} while its work is captured")), "{said}");
+    }
+    // The device is as before.
+    memory.write(&[8]).unwrap();
+    let twin = Memory::<u64>::new(&gpu, 1).unwrap();
+    let graph = gpu.capture(|| gpu.copy(memory.view(), twin.view())).unwrap();
+    let mut word = [0];
+    for value in [9, 10] {
+        memory.write(&[value]).unwrap();
+        graph.launch().unwrap();
+        twin.read(&mut word).unwrap();
+        assert_eq!(word, [value]);
+    }
 }

@@ -36,9 +36,9 @@ fn launches() -> u32 {
     count("libcuda.so", b"emulator_launches").unwrap_or(0)
 }
 
-/// How much work waits on streams that this thread has made.
-fn pending() -> u32 {
-    count("libcuda.so", b"emulator_pending").unwrap_or(0)
+/// How many copies from pinned memory to the device this thread has asked for.
+fn pinned_copies() -> u32 {
+    count("libcuda.so", b"emulator_pinned_copies").unwrap_or(0)
 }
 
 /// How many programs this thread has had compiled.
