@@ -71,25 +71,30 @@ def cortado(net, iterations, device, folder):
     log = run([binary(), "train", "-solver", solver, *device_flags(device)]).stderr
     # The first display is of the first iteration, the second of the warm-up too; the last is of steady iterations alone.
     rates = re.findall(r"Iteration \d+ \(([0-9.e+-]+) iter/s", log)
-    return {"layers": times["forward_backward_ms"], "graph": times["graph_ms"], "step": 1e3 / float(rates[-1])}
+    return {"layers": times["forward_backward_ms"], "graph": times["graph_ms"], "step": 1e3 / float(rates[-1]),
+            "bytes": times["device_bytes"]}
 
 
-def torch_ms(schema, net, device, iterations, flags):
-    """Median milliseconds of an iteration of torch_net.py, run in this process; None where it does not fit."""
+def torch_run(schema, net, device, iterations, flags):
+    """Median milliseconds of an iteration of torch_net.py, run in this process, and the most bytes its tensors took on the GPU; None and
+    None where they find no room."""
     import torch
 
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     said, kept = io.StringIO(), sys.argv
     sys.argv = ["torch_net.py", schema, net, "--device", device, "--iters", str(iterations), *flags]
     try:
         with contextlib.redirect_stdout(said):
             runpy.run_path(os.path.join(HERE, "torch_net.py"))
     except torch.OutOfMemoryError:
-        return None
+        return None, None
     finally:
         sys.argv = kept
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return float(re.search(r"median ([0-9.]+) ms", said.getvalue()).group(1))
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return float(re.search(r"median ([0-9.]+) ms", said.getvalue()).group(1)), peak
 
 
 def measure(schema, name, args, folder):
@@ -98,23 +103,23 @@ def measure(schema, name, args, folder):
     for precision, some in PRECISIONS.items():
         for layout, more in LAYOUTS.items():
             flags = some + more
-            peers[precision + layout] = {
-                "passes": torch_ms(schema, bench_net(name), args.device, args.iterations, flags),
-                "step": torch_ms(schema, bench_net(name), args.device, args.iterations, [*flags, "--solver-step"]),
-            }
+            passes, peak = torch_run(schema, bench_net(name), args.device, args.iterations, flags)
+            step, _ = torch_run(schema, bench_net(name), args.device, args.iterations, [*flags, "--solver-step"])
+            peers[precision + layout] = {"passes": passes, "step": step, "bytes": peak}
     return {"net": name, "Cortado": ours, "PyTorch": peers}
 
 
 def table(records, what):
-    """Rows of nets, for "passes" or "step"."""
+    """Rows of nets, for "passes", "step" or "bytes"."""
     columns = [precision + layout for precision in PRECISIONS for layout in LAYOUTS]
     lines = ["| net | Cortado f32 | " + " | ".join(f"PyTorch {c}" for c in columns) + " |",
              "|---|---:|" + "---:|" * len(columns)]
     for r in records:
-        ours = r["Cortado"]["step"] if what == "step" else r["Cortado"]["graph"] or r["Cortado"]["layers"]
+        unit = 1 << 20 if what == "bytes" else 1
+        ours = r["Cortado"]["graph"] or r["Cortado"]["layers"] if what == "passes" else r["Cortado"][what]
         cells = [r["PyTorch"][c][what] for c in columns]
-        cells = ["no room" if ms is None else f"{ms:.2f} ({ms / ours:.2f})" for ms in cells]
-        lines.append(f"| {r['net']} | {ours:.2f} | " + " | ".join(cells) + " |")
+        cells = ["-" if v is None or not ours else f"{v / unit:.2f} ({v / ours:.2f})" for v in cells]
+        lines.append(f"| {r['net']} | {(ours or 0) / unit:.2f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -144,8 +149,10 @@ def main():
                 continue
             print(f"{name}: {json.dumps(records[-1])}", file=sys.stderr, flush=True)
     where = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else "a CPU"
-    print(f"On {where}, PyTorch {torch.__version__}. Milliseconds; in brackets how many times as long as Cortado in f32.\n")
-    print(f"Forward and backward:\n\n{table(records, 'passes')}\n\nWhole steps, with SGD:\n\n{table(records, 'step')}")
+    print(f"On {where}, PyTorch {torch.__version__}. In brackets how many times as long, or as much, as Cortado in f32.")
+    for title, what in [("Forward and backward, milliseconds", "passes"), ("Whole steps with SGD, milliseconds", "step"),
+                        ("Memory of forward and backward, MiB (PyTorch: its tensors at most)", "bytes")]:
+        print(f"\n{title}:\n\n{table(records, what)}")
     if args.json:
         with open(args.json, "w") as file:
             json.dump(records, file, indent=1)

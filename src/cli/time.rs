@@ -4,6 +4,7 @@ use super::log::{From, Log};
 use super::train::where_it_runs;
 use super::{Matches, number::general, say};
 use crate::blob::Weights;
+use crate::device::Gpu;
 use crate::error::{Error, Kind, Result};
 use crate::math;
 use crate::net::Keep;
@@ -64,6 +65,9 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         if let Some(peak) = memory::peak_resident() {
             info(&format!("Peak memory: {}.", memory::megabytes(peak as usize)));
         }
+        if let Some(gpu) = net.device() {
+            info(&format!("Memory of the GPU: {}.", memory::megabytes(gpu.bytes())));
+        }
         info("*** Benchmark ends ***");
         let ceiling = before.into_iter().chain(ceiling()).reduce(f64::max);
         timing.lines(ceiling).iter().for_each(|line| log.line(line));
@@ -72,7 +76,9 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         }
         if matches.is_set("json") {
             let bytes = [net.bytes(), weights.bytes()];
-            say(&json(&timing, threads, ceiling, bytes).to_string());
+            let mut figures = json(&timing, threads, ceiling, bytes);
+            figures["device_bytes"] = json!(net.device().map(Gpu::bytes));
+            say(&figures.to_string());
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -33,7 +33,9 @@ fn every_subcommand_runs_on_a_gpu() {
     for (words, graph) in [("", true), (" --graphs off", false)] {
         let time =
             run(&folder, &libraries, &format!("time -model net.prototxt -iterations 2 -gpu 0{words}"), &[]);
-        assert_eq!(time.ok().stderr.contains("as a CUDA graph"), graph);
+        let said = time.ok().stderr;
+        assert_eq!(said.contains("as a CUDA graph"), graph);
+        assert!(said.contains("Memory of the GPU: "), "{said}");
     }
     // What a GPU wrote, the CPU goes on from, and the other way round.
     folder.solver("more.prototxt", "max_iter: 6\nsnapshot_prefix: \"more\"");

@@ -11,8 +11,8 @@ use cudarc::driver::sys::CUstream;
 /// Bytes of the workspace on devices of compute capability 9 and later, and on others: what NVIDIA recommends.
 const WORKSPACE: [usize; 2] = [32 << 20, 4 << 20];
 
-/// A handle that works on a stream, and the workspace it was given: 0 where there is too little memory, and it has its own.
-pub(super) fn open(stream: CUstream, major: i32) -> Result<(sys::cublasHandle_t, u64)> {
+/// A handle that works on a stream, the workspace it was given and its bytes: 0 where there is too little memory, and it has its own.
+pub(super) fn open(stream: CUstream, major: i32) -> Result<(sys::cublasHandle_t, u64, usize)> {
     let handle = result::create_handle().map_err(|e| failed("start", e))?;
     let bytes = WORKSPACE[usize::from(major < 9)];
     // SAFETY: handle and stream were just made. The default mode never uses TF32 for numbers of 32 bits. The workspace, which a new
@@ -28,7 +28,7 @@ pub(super) fn open(stream: CUstream, major: i32) -> Result<(sys::cublasHandle_t,
         }
         workspace
     };
-    Ok((handle, workspace))
+    Ok((handle, workspace, if workspace == 0 { 0 } else { bytes }))
 }
 
 fn failed(doing: &str, error: CublasError) -> Error {

@@ -8,7 +8,7 @@ use cudarc::driver::result::{ctx, device, free_sync, primary_ctx, stream};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUdevice_attribute as Attribute, CUstream};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// A CUDA device, opened. Clones are the same device; it is closed with the last clone and the last memory on it.
@@ -29,6 +29,8 @@ pub(super) struct Inner {
     pub blas: cublas::sys::cublasHandle_t,
     /// Memory that cuBLAS works in, so that it takes none of its own in a capture; 0 where there was too little.
     pub workspace: u64,
+    /// Bytes of memory that are taken on it.
+    pub held: AtomicUsize,
     /// Whether the work of the stream is being captured.
     pub capturing: AtomicBool,
     pub modules: Mutex<Modules>,
@@ -78,7 +80,8 @@ impl Gpu {
         let minor = part(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         let stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
         let copies = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
-        let (blas, workspace) = super::blas::open(stream, major)?;
+        let (blas, workspace, room) = super::blas::open(stream, major)?;
+        let held = AtomicUsize::new(room);
         let capturing = AtomicBool::new(false);
         let modules = Mutex::new(Modules::new(10 * major + minor, cache)?);
         let name = device::get_name(device).map_err(failed)?;
@@ -91,6 +94,7 @@ impl Gpu {
             copies,
             blas,
             workspace,
+            held,
             capturing,
             modules,
         })))
@@ -104,6 +108,12 @@ impl Gpu {
     /// Its name, as the driver has it.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Bytes of its memory that are taken through this opening of it, the workspace of cuBLAS included; what the driver and the libraries take for
+    /// themselves is not known.
+    pub fn bytes(&self) -> usize {
+        self.0.held.load(Relaxed)
     }
 
     /// Makes its context that of the calling thread: before every call of the driver.

@@ -6,6 +6,7 @@ use crate::device::{Device, DeviceMemory};
 use crate::error::{Error, Kind, Result};
 use cudarc::driver::{result, sys};
 use std::marker::PhantomData;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Memory for `len` values on a GPU. What it holds means nothing until it is written.
 pub struct Memory<E> {
@@ -66,6 +67,7 @@ impl<E> Memory<E> {
                 )
             })?,
         };
+        gpu.0.held.fetch_add(bytes, Relaxed);
         Ok(Memory { gpu: gpu.clone(), at, len, kind: PhantomData })
     }
 
@@ -127,6 +129,7 @@ impl<E> Memory<E> {
 
 impl<E> Drop for Memory<E> {
     fn drop(&mut self) {
+        self.gpu.0.held.fetch_sub(self.len * size_of::<E>(), Relaxed);
         if self.at != 0 && self.gpu.enter().is_ok() {
             // SAFETY: it was allocated in `new` and nobody else frees it. Freeing waits for kernels that use it.
             let _ = unsafe { result::free_sync(self.at) };

@@ -257,7 +257,10 @@ fn what_a_capture_cannot_hold_is_an_error() {
     let Some(gpu) = super::gpu() else { return };
     let refused =
         |work: &dyn Fn() -> cortado::error::Result<()>| gpu.capture(work).err().unwrap().to_string();
+    let held = gpu.bytes();
+    drop(Memory::<f64>::new(&gpu, 10).unwrap());
     let memory = Memory::<u64>::new(&gpu, 1).unwrap();
+    assert_eq!(gpu.bytes(), held + 8);
     for (doing, said) in [
         ("take memory", refused(&|| Memory::<f32>::new(&gpu, 4).map(drop))),
         ("take values from the host", refused(&|| memory.write(&[7]))),
