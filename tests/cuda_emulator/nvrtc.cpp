@@ -1,6 +1,7 @@
 // The stand-in for libnvrtc: compiles CUDA C++ with the host's compiler into a shared object. What it calls PTX says where
 // that object is. EMULATOR_SOURCE and EMULATOR_CACHE are folders, EMULATOR_LIBRARY is the stand-in for libcuda; all are
 // set when this file is compiled.
+#include <atomic>
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
@@ -102,8 +103,9 @@ int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
   std::string path = std::string(EMULATOR_CACHE) + stem, object = path + ".so";
   struct stat there;
   if (stat(object.c_str(), &there) != 0) {
-    // Several processes may compile the same source: each under a name of its own, renamed at the end.
-    std::string mine = path + "." + std::to_string(getpid());
+    // Several processes and threads may compile the same source: each under a name of its own, renamed at the end.
+    static std::atomic<unsigned> nth{0};
+    std::string mine = path + "." + std::to_string(getpid()) + "." + std::to_string(nth++);
     std::ofstream(mine + ".cpp") << text;
     std::string command = std::string(compiler()) + flags + defines + " -c '" + mine + ".cpp' -o '" + mine + ".o' > '" + mine +
                           ".log' 2>&1 && " + compiler() + " -shared -o '" + mine + ".so' '" + mine +

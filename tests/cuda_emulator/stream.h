@@ -25,6 +25,7 @@ struct Graph {
 struct Stream {
   std::deque<Work> queue;
   uint64_t asked = 0, done = 0;        // pieces of work
+  bool eager = false;                  // does its work at once
   std::shared_ptr<Graph> capture;      // while it captures
 };
 
