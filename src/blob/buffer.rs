@@ -229,6 +229,19 @@ impl<T: Element> Buffer<T> {
         Ok(())
     }
 
+    /// Takes the values that the device has for the host too, from somebody who knows them.
+    pub fn mirror(&mut self, values: &[T]) {
+        if self.residence != Residence::Device || values.len() != self.len {
+            return;
+        }
+        self.stamp.take();
+        if self.host.len() < self.start + self.len {
+            self.allocate();
+        }
+        self.host[self.start..self.start + self.len].copy_from_slice(values);
+        self.residence = Residence::Both;
+    }
+
     /// Sets all values, wherever they are.
     pub fn fill(&mut self, value: T) -> Result<()> {
         let len = self.len;
@@ -240,6 +253,19 @@ impl<T: Element> Buffer<T> {
             _ => self.host_mut().fill(value),
         }
         Ok(())
+    }
+
+    /// Where its device memory is; 0 if it has none.
+    pub(super) fn device_address(&self) -> u64 {
+        self.device.as_ref().map_or(0, |memory| memory.address())
+    }
+
+    /// Makes it `len` values that were just written in the device memory it has.
+    pub(super) fn written_on_device(&mut self, len: usize) {
+        if self.device.as_ref().is_some_and(|d| d.capacity() >= len) {
+            self.stamp.take();
+            (self.len, self.residence) = (len, Residence::Device);
+        }
     }
 
     /// Gives device memory back. Values that are there alone are lost: bring them with [`Buffer::to_host`] first.

@@ -1,6 +1,6 @@
 //! The owner of all buffers of a net.
 
-use super::{Buffer, Element, Shape};
+use super::{Buffer, Element, Residence, Shape};
 use std::mem::take;
 
 /// Name of a buffer inside its [`Store`].
@@ -166,6 +166,27 @@ impl<T: Element> Store<T> {
     /// Gives all device memory back ([`Buffer::leave_device`]).
     pub fn leave_device(&mut self) {
         self.places.iter_mut().for_each(|p| p.memory.leave_device());
+    }
+
+    /// Where all its memory is on a device, and what of it has its value on the host alone: what a graph relies on. Appended to `to`.
+    pub fn layout(&self, to: &mut Vec<(u64, bool)>) {
+        let places = self.places.iter().map(|p| &p.memory);
+        to.extend(places.map(|m| (m.device_address(), m.residence() == Residence::Host)));
+    }
+
+    /// Whose turn it is in each place, and whether the device alone has its values. Appended to `to`.
+    pub fn state(&self, to: &mut Vec<(Option<usize>, bool)>) {
+        to.extend(self.places.iter().map(|p| (p.holder, p.memory.residence() == Residence::Device)));
+    }
+
+    /// Brings about a state in which this store once was ([`Store::state`]), now that the device has done again what led to it.
+    pub fn set_state(&mut self, state: &[(Option<usize>, bool)]) {
+        for (place, &(holder, written)) in self.places.iter_mut().zip(state) {
+            place.holder = holder;
+            if let (Some(slot), true) = (holder.and_then(|h| self.buffers.get(h)), written) {
+                place.memory.written_on_device(slot.len);
+            }
+        }
     }
 
     /// Bytes of host memory that its buffers hold.

@@ -41,6 +41,11 @@ const fn required(name: &'static str, value: &'static str, help: &'static str) -
 
 const THREADS: Flag = flag("threads", "N", "threads that compute; one for each core if not given");
 const GPU: Flag = flag("gpu", "ID", "NVIDIA GPU to run on, from 0; on the CPU if not given");
+const GRAPHS: Flag = flag(
+    "graphs",
+    "WHEN",
+    "auto or off: on a GPU, repeat whole iterations from a CUDA graph where the net allows it [default: auto]",
+);
 const LEVEL: Flag = flag("level", "N", "level of the net's state, for include and exclude rules");
 const STAGE: Flag = flag("stage", "A,B", "stages of the net's state, for include and exclude rules");
 const WEIGHTS: Flag =
@@ -71,6 +76,7 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            GRAPHS,
             THREADS,
         ],
         examples: &[
@@ -118,6 +124,7 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            GRAPHS,
             THREADS,
         ],
         examples: &[

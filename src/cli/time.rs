@@ -4,6 +4,7 @@ use super::log::{From, Log};
 use super::train::where_it_runs;
 use super::{Matches, number::general, say};
 use crate::blob::Weights;
+use crate::device::Gpu;
 use crate::error::{Error, Kind, Result};
 use crate::math;
 use crate::net::Keep;
@@ -36,6 +37,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         tool::prepare(&mut net, &mut weights);
         net.set_device(gpu, &mut weights)?;
+        net.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
         info(&where_it_runs(net.device(), threads));
         // Measured before and after: other programs leave now more and now less of the processor.
         let with_ceiling = with_ceiling && net.device().is_none();
@@ -56,9 +58,15 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         info(&format!("Average Backward pass: {} ms.", general(timing.mean_backward_ms)));
         let both = timing.mean_forward_ms + timing.mean_backward_ms;
         info(&format!("Average Forward-Backward: {} ms.", general(both)));
+        if let Some(ms) = timing.graph_ms {
+            info(&format!("Median Forward-Backward as a CUDA graph: {} ms.", general(ms)));
+        }
         info(&format!("Total Time: {} ms.", general(timing.total_ms)));
         if let Some(peak) = memory::peak_resident() {
             info(&format!("Peak memory: {}.", memory::megabytes(peak as usize)));
+        }
+        if let Some(gpu) = net.device() {
+            info(&format!("Memory of the GPU: {}.", memory::megabytes(gpu.bytes())));
         }
         info("*** Benchmark ends ***");
         let ceiling = before.into_iter().chain(ceiling()).reduce(f64::max);
@@ -68,7 +76,9 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         }
         if matches.is_set("json") {
             let bytes = [net.bytes(), weights.bytes()];
-            say(&json(&timing, threads, ceiling, bytes).to_string());
+            let mut figures = json(&timing, threads, ceiling, bytes);
+            figures["device_bytes"] = json!(net.device().map(Gpu::bytes));
+            say(&figures.to_string());
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -97,6 +107,7 @@ fn json(timing: &tool::Timing, threads: usize, ceiling: Option<f64>, bytes: [usi
         "forward_ms": timing.forward_ms,
         "backward_ms": timing.backward_ms,
         "forward_backward_ms": timing.forward_backward_ms,
+        "graph_ms": timing.graph_ms,
         "forward_without_data_ms": timing.forward_without_data_ms,
         "forward_backward_without_data_ms": timing.forward_backward_without_data_ms,
         "flops_forward": forward.flops,

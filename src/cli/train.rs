@@ -28,6 +28,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         if gpu.is_some() {
             solver.set_device(gpu.as_ref())?;
         }
+        solver.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
         watcher.log.info(From::Caffe, &where_it_runs(solver.device(), threads));
         summary(solver.net(), solver.weights()).lines().iter().for_each(|line| watcher.log.line(line));
         if let Some(state) = matches.optional_path("snapshot") {

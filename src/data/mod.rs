@@ -15,7 +15,7 @@ mod transform;
 pub use datum::DatumReader;
 pub use idx::{IdxArray, IdxSource, IdxValues};
 pub use lmdb::LmdbSource;
-pub use prefetch::Batches;
+pub use prefetch::{Batch, Batches};
 pub use record::{Record, RecordSource};
 pub use sampler::Sampler;
 pub use transform::Transformer;

@@ -4,6 +4,7 @@
 //! draws for crop and mirror are functions of (seed, layer, position).
 
 use super::{Record, RecordSource, Sampler, Transformer};
+use crate::device::{Gpu, Pinned};
 use crate::error::{Error, Kind, Result};
 use crate::math::{Purpose, Real, Stream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -21,6 +22,10 @@ pub struct Batches<T> {
     loader: Option<Loader<T>>,
     thread: Option<Prefetch<T>>,
     failed: Option<Error>,
+    /// The device that batches are made for.
+    device: Option<Gpu>,
+    /// The next batch, where it was looked at already.
+    next: Option<Batch<T>>,
 }
 
 /// More batches than this are not made ahead; how many are changes no number.
@@ -41,9 +46,12 @@ pub(super) struct Loader<T> {
     pub position: u64,
 }
 
-struct Batch<T> {
-    data: Vec<T>,
-    labels: Vec<T>,
+/// The values of a batch.
+pub struct Batch<T> {
+    /// Batch size × channels × height × width.
+    pub data: Pinned<T>,
+    /// One for each; none where they are not wanted.
+    pub labels: Pinned<T>,
 }
 
 struct Prefetch<T> {
@@ -63,6 +71,8 @@ impl<T: Real> Batches<T> {
             loader: Some(loader),
             thread: None,
             failed: None,
+            device: None,
+            next: None,
         }
     }
 
@@ -102,13 +112,44 @@ impl<T: Real> Batches<T> {
                 .expected(format!("{} values and {} labels", wanted.0, wanted.1))
                 .found(format!("{} and {}", data.len(), labels.len())));
         }
+        let batch = self.peek()?;
+        data.copy_from_slice(&batch.data);
+        labels.copy_from_slice(&batch.labels);
+        self.advance();
+        Ok(())
+    }
+
+    /// The next batch, to be looked at until [`Batches::advance`]. Errors: those of [`Batches::next`].
+    pub fn peek(&mut self) -> Result<&Batch<T>> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        self.receive(data, labels).inspect_err(|error| self.failed = Some(error.clone()))
+        let batch = match self.next.take() {
+            Some(batch) => batch,
+            None => self.receive().inspect_err(|error| self.failed = Some(error.clone()))?,
+        };
+        Ok(self.next.insert(batch))
     }
 
-    fn receive(&mut self, data: &mut [T], labels: &mut [T]) -> Result<()> {
+    /// Hands out the batch that was looked at.
+    pub fn advance(&mut self) {
+        let Some(batch) = self.next.take() else { return };
+        self.position += self.shape[0] as u64;
+        if let Some(prefetch) = &self.thread {
+            // A thread that has met a bad record further on takes no more; the batches before it, and its error, still come.
+            let _ = prefetch.empty.send(batch);
+        }
+    }
+
+    /// Makes the batches to come in memory that a device copies from by itself, or in plain memory. Nothing else changes.
+    pub fn set_device(&mut self, device: Option<&Gpu>) {
+        if self.device.as_ref() != device {
+            self.stop();
+            self.device = device.cloned();
+        }
+    }
+
+    fn receive(&mut self) -> Result<Batch<T>> {
         let prefetch = match self.thread.take() {
             Some(thread) => self.thread.insert(thread),
             None => {
@@ -117,13 +158,7 @@ impl<T: Real> Batches<T> {
             }
         };
         let ended = |_| Error::new(Kind::Data, "the thread that reads the data has ended");
-        let batch = prefetch.full.recv().map_err(ended)??;
-        data.copy_from_slice(&batch.data);
-        labels.copy_from_slice(&batch.labels);
-        self.position += self.shape[0] as u64;
-        // A thread that has met a bad record further on takes no more; the batches before it, and its error, still come.
-        let _ = prefetch.empty.send(batch);
-        Ok(())
+        prefetch.full.recv().map_err(ended)?
     }
 
     fn start(&mut self) -> Result<Prefetch<T>> {
@@ -133,6 +168,7 @@ impl<T: Real> Batches<T> {
         for _ in 0..self.depth {
             let data = zeros(self.shape.iter().product())?;
             let labels = zeros(if self.labels { self.shape[0] } else { 0 })?;
+            let [data, labels] = [data, labels].map(|values| Pinned::new(self.device.as_ref(), values));
             empty.send(Batch { data, labels }).map_err(|_| lost())?;
         }
         let mut loader = self.loader.take().ok_or_else(lost)?;
@@ -160,6 +196,7 @@ fn zeros<T: Real>(count: usize) -> Result<Vec<T>> {
 impl<T> Batches<T> {
     /// Ends the thread, if it runs, and takes back what it was made of.
     fn stop(&mut self) {
+        self.next = None;
         if let Some(Prefetch { full, empty, thread }) = self.thread.take() {
             // With both ends closed the thread stops at its next batch.
             drop((full, empty));

@@ -1,6 +1,6 @@
 //! What a layer is told about the run it is part of.
 
-use super::{Gpu, Transfers};
+use super::{Gpu, Transfers, View};
 use crate::proto::caffe::Phase;
 use std::marker::PhantomData;
 
@@ -14,6 +14,8 @@ pub struct Context<T> {
     pub layer: u32,
     /// Number of the forward pass: where in the stream it stands. Equal passes draw equal numbers.
     pub pass: u64,
+    /// The same number on the device, where kernels read it: what is captured in a graph must not hold it as an argument.
+    pub pass_on_device: View<u64>,
     /// The device that computes; the host where there is none.
     pub device: Option<Gpu>,
     /// Transfers made so far.
@@ -29,6 +31,7 @@ impl<T> Context<T> {
             seed,
             layer: 0,
             pass: 0,
+            pass_on_device: View::NONE,
             device: None,
             transfers: Transfers::default(),
             kind: PhantomData,

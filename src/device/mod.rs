@@ -6,6 +6,8 @@ mod memory;
 mod pool;
 
 pub use context::Context;
-pub use cuda::{Arg, Batch, Gpu, Grid, Memory, Properties, Source, View, count, query};
+pub use cuda::{
+    Arg, Batch, Event, Gpu, Graph, Grid, Memory, Pinned, Properties, Source, Staging, View, count, query,
+};
 pub use memory::{Device, DeviceMemory, Transfers};
 pub use pool::Pool;

@@ -1,8 +1,8 @@
 //! The trait every layer implements.
 
-use super::{Backward, Forward, Setup, Step};
+use super::{Backward, Forward, Inputs, Setup, Step};
 use crate::blob::Shape;
-use crate::device::{Context, Gpu};
+use crate::device::{Context, Gpu, Pinned};
 use crate::error::Result;
 use crate::math::Real;
 use std::ops::RangeInclusive;
@@ -140,6 +140,11 @@ pub trait Layer<T: Real>: Send {
         None
     }
 
+    /// Its batches, of a layer that makes them ahead of time: a device then takes the next one while it works on the one before.
+    fn feed(&mut self) -> Option<&mut dyn Feed<T>> {
+        None
+    }
+
     /// Records handed out so far, for a layer that reads data: what a snapshot must keep.
     fn records(&self) -> Option<u64> {
         None
@@ -160,10 +165,28 @@ pub trait Layer<T: Real>: Send {
 ///
 /// What a pass reads has been brought to the device, and what it writes has memory there; the views are those of
 /// [`Inputs::device`](super::Inputs::device) and its like. Nothing is fused on a device: `tail` is empty.
+///
+/// A pass may be captured in a graph and then repeated without these being called. So what they ask of the device must be the same in each
+/// pass of the same shapes: the number of the pass is on the device for kernels to read
+/// ([`Context::pass_on_device`]), memory of the layer's own is taken in the first pass and stays where it is, and nothing goes to the host.
 pub trait DeviceCode<T: Real> {
+    /// Looks at the bottoms that the host has, before each forward pass: labels, say. The others are empty there.
+    fn check(&mut self, _bottom: &Inputs<'_, T>) -> Result<()> {
+        Ok(())
+    }
+
     /// [`Layer::forward`] on the device.
     fn forward(&mut self, gpu: &Gpu, cx: &Context<T>, io: Forward<T>) -> Result<()>;
 
     /// [`Layer::backward`] on the device.
     fn backward(&mut self, gpu: &Gpu, cx: &Context<T>, io: Backward<T>) -> Result<()>;
+}
+
+/// A layer's data as it is made ahead of time. A net on a device asks it instead of calling [`Layer::forward`].
+pub trait Feed<T> {
+    /// The values of a top in the coming pass, in memory that the device copies from by itself; the same until [`Feed::advance`].
+    fn peek(&mut self, gpu: &Gpu, top: usize) -> Result<&Pinned<T>>;
+
+    /// The values were taken: goes on to the next pass.
+    fn advance(&mut self);
 }

@@ -1,9 +1,11 @@
 //! Builds a net: filters and wires the layers, shapes them, and settles once which blobs share memory.
 
+use super::feed::Feeding;
 use super::fuse::Along;
+use super::replay::Replay;
 use super::{Keep, filter, fuse, in_place, insert_splits, keep, liveness, params};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
-use crate::device::Context;
+use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Layer, Setup, Sharing, registry};
 use crate::math::Real;
@@ -64,6 +66,11 @@ pub struct Net<T: Real> {
     /// Whether layers may do the work of others along, and whether the last forward pass had them do it.
     pub(super) fusion: bool,
     pub(super) fused: bool,
+    /// The number of the pass on the device it runs on.
+    pub(super) pass_on_device: Option<Memory<u64>>,
+    pub(super) replay: Replay,
+    /// Batches on their way to the device, by the layer that makes them.
+    pub(super) feeding: Vec<Option<Feeding<T>>>,
 }
 
 impl<T: Real> Net<T> {
@@ -102,6 +109,9 @@ impl<T: Real> Net<T> {
             forward_only: *keep != Keep::All && state.phase() == Phase::Test && !param.force_backward(),
             fusion: true,
             fused: false,
+            pass_on_device: None,
+            replay: Replay::default(),
+            feeding: Vec::new(),
         };
         let mut builder = Builder { names: HashMap::new(), params: params::Registrar::new(), weights };
         for (layer, nth) in layers {
@@ -118,6 +128,7 @@ impl<T: Real> Net<T> {
 
     /// Shapes all layers again, after an input has changed its shape.
     pub fn reshape(&mut self) -> Result<()> {
+        self.replay.forget();
         for i in 0..self.nodes.len() {
             self.cx.layer = i as u32;
             let node = &mut self.nodes[i];

@@ -1,6 +1,7 @@
 //! Floor 5: nets. Built from a `NetParameter`, run forward and backward, with weights in and out.
 
 mod build;
+mod feed;
 mod filter;
 mod flops;
 mod fuse;
@@ -10,6 +11,7 @@ mod keep;
 mod lifetimes;
 mod liveness;
 mod params;
+mod replay;
 mod residence;
 mod run;
 #[cfg(test)]
@@ -20,4 +22,5 @@ pub use build::{Net, Node};
 pub use filter::filter;
 pub use insert_splits::insert_splits;
 pub use keep::Keep;
+pub use replay::Iterations;
 pub use weights::{LoadReport, Misfit, load_weights};

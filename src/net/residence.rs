@@ -2,7 +2,7 @@
 
 use super::{Net, Node};
 use crate::blob::{Buffer, Residence, Weights};
-use crate::device::{Context, Gpu, Transfers};
+use crate::device::{Context, Gpu, Memory, Transfers, View};
 use crate::error::Result;
 use crate::math::Real;
 
@@ -17,6 +17,10 @@ impl<T: Real> Net<T> {
             self.store.leave_device();
             weights.iter_mut().flat_map(|p| [&mut p.data, &mut p.diff]).for_each(Buffer::leave_device);
         }
+        self.replay.forget();
+        self.feeding.clear();
+        self.pass_on_device = device.as_ref().map(|gpu| Memory::new(gpu, 1)).transpose()?;
+        self.cx.pass_on_device = self.pass_on_device.as_ref().map_or(View::NONE, Memory::view);
         self.cx.device = device;
         Ok(())
     }

@@ -41,7 +41,7 @@ impl<T: Real> Node<T> {
 impl<T: Real> Net<T> {
     /// Runs all layers forward; the weighted sum of the losses. Each call is the next pass of the random streams.
     pub fn forward(&mut self, weights: &mut Weights<T>) -> Result<f64> {
-        self.begin_pass();
+        self.begin_pass()?;
         let mut loss = 0.0;
         for i in 0..self.nodes.len() {
             loss += self.forward_layer(i, weights)?;
@@ -50,10 +50,14 @@ impl<T: Real> Net<T> {
     }
 
     /// Begins a pass: what [`Net::forward`] does before it runs the layers one by one.
-    pub fn begin_pass(&mut self) {
+    pub fn begin_pass(&mut self) -> Result<()> {
         self.cx.pass = self.next_pass;
+        if let Some(pass) = &self.pass_on_device {
+            pass.write(&[self.cx.pass])?;
+        }
         self.fused = self.fusion && self.debug.is_none() && self.cx.device.is_none();
         self.next_pass += 1;
+        Ok(())
     }
 
     /// Number of the next forward pass, which keys the random streams.
@@ -68,11 +72,45 @@ impl<T: Real> Net<T> {
 
     /// Runs one layer forward; what it adds to the loss.
     pub fn forward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<f64> {
-        let settled = matches!(self.nodes[i].layer.sharing(), Sharing::Data | Sharing::DataAndDiff);
+        self.run_forward(i, weights)?;
+        let loss = self.loss(i)?;
+        if self.debug.is_some() {
+            self.fetch_layer(i, weights)?;
+            self.describe_forward(i, weights);
+        }
+        Ok(loss)
+    }
+
+    /// What all layers add to the loss.
+    pub(super) fn losses(&mut self) -> Result<f64> {
+        (0..self.nodes.len()).map(|i| self.loss(i)).sum()
+    }
+
+    /// What a layer adds to the loss.
+    fn loss(&mut self, i: usize) -> Result<f64> {
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let node = &nodes[i];
+        let mut loss = 0.0;
+        for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
+            store.get_mut(blobs[t].data).to_host(&mut cx.transfers)?;
+            let values = store.get(blobs[t].data).host();
+            loss += f64::from(w) * values.iter().map(|v| v.as_f64()).sum::<f64>();
+        }
+        Ok(loss)
+    }
+
+    /// Runs one layer forward, and leaves what it adds to the loss where it is.
+    pub(super) fn run_forward(&mut self, i: usize, weights: &mut Weights<T>) -> Result<()> {
         let done_along = self.fused && self.nodes[i].leader.is_some();
         if !done_along {
             self.check_forward(i)?;
         }
+        if let Some(gpu) = self.cx.device.clone().filter(|_| self.nodes[i].bottom.is_empty())
+            && self.deliver(i, &gpu).map_err(|e| self.at(i, e))?
+        {
+            return Ok(());
+        }
+        let settled = matches!(self.nodes[i].layer.sharing(), Sharing::Data | Sharing::DataAndDiff);
         if !settled && !done_along {
             let device = self.bring_forward(i, weights).map_err(|e| self.at(i, e))?;
             let Net { nodes, blobs, store, cx, fused, .. } = self;
@@ -87,7 +125,7 @@ impl<T: Real> Net<T> {
                 tail: call.tail,
             };
             let done = match device.as_ref().and_then(|gpu| Some((gpu, layer.device_code()?))) {
-                Some((gpu, code)) => code.forward(gpu, cx, io),
+                Some((gpu, code)) => code.check(&io.bottom).and_then(|()| code.forward(gpu, cx, io)),
                 None => layer.forward(cx, io),
             };
             for (&t, buffer) in call.top.iter().zip(lent.drain(..)) {
@@ -95,19 +133,7 @@ impl<T: Real> Net<T> {
             }
             done.map_err(|e| self.at(i, e))?;
         }
-        let Net { nodes, blobs, store, cx, .. } = self;
-        let node = &nodes[i];
-        let mut loss = 0.0;
-        for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
-            store.get_mut(blobs[t].data).to_host(&mut cx.transfers)?;
-            let values = store.get(blobs[t].data).host();
-            loss += f64::from(w) * values.iter().map(|v| v.as_f64()).sum::<f64>();
-        }
-        if self.debug.is_some() {
-            self.fetch_layer(i, weights)?;
-            self.describe_forward(i, weights);
-        }
-        Ok(loss)
+        Ok(())
     }
 
     /// Runs all layers that need it backward, from the losses of the last forward pass. Parameter diffs are added to.
@@ -127,13 +153,17 @@ impl<T: Real> Net<T> {
 
     /// Runs one layer backward, if it needs it.
     pub fn backward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<()> {
-        if !self.nodes[i].need_backward {
-            return Ok(());
+        let node = &self.nodes[i];
+        if !node.need_backward || (node.bottom.is_empty() && node.params.is_empty()) {
+            return Ok(()); // a layer that makes data has no use for its tops' gradients
         }
-        let Net { nodes, blobs, store, .. } = self;
-        let losses = nodes[i].top.iter().zip(&nodes[i].loss_weight).filter(|(_, w)| **w != 0.0);
-        for (&t, &w) in losses {
-            store.get_mut(blobs[t].diff).fill(T::from_f64(w.into()))?;
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let node = &mut nodes[i];
+        let device = cx.device.as_ref().filter(|_| node.layer.device_code().is_some());
+        for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
+            let diff = store.get_mut(blobs[t].diff);
+            device.map_or(Ok(()), |gpu| diff.overwrite_on_device(gpu))?;
+            diff.fill(T::from_f64(w.into()))?;
         }
         self.check_backward(i)?;
         let done_along = self.fused && self.nodes[i].leader.is_some();
@@ -193,6 +223,7 @@ impl<T: Real> Net<T> {
 
     /// The layers, for tools that look into them.
     pub fn nodes_mut(&mut self) -> &mut [Node<T>] {
+        self.replay.forget();
         &mut self.nodes
     }
 

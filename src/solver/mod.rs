@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`solver`] | the [`Solver`]: from a `SolverParameter` to nets, weights and state |
 //! | [`train`] | the training loop |
+//! | `apply` | from gradients to new parameters: clearing, clipping, updating |
 //! | [`evaluate`] | runs of the test nets, values of outputs |
 //! | [`snapshot`] | writing and restoring the state of a run |
 //! | [`nets`] | which nets a solver trains and tests |
@@ -14,6 +15,7 @@
 //!
 //! A solver never prints: an [`Observer`] is told what happens, in the order of Caffe's log.
 
+mod apply;
 pub mod evaluate;
 pub mod event;
 pub mod model;

@@ -170,7 +170,7 @@ impl<T: Real> Solver<T> {
         }
         let device = self.model.net.device().cloned();
         self.model = Model::new(&self.plans, seed, self.rule.histories(), device.as_ref())?;
-        self.seed = seed;
+        (self.seed, self.cleared) = (seed, false);
         observer.event(&Event::Seed { seed, from_clock: false });
         // Layers that only a test net has are in no snapshot.
         self.load_weights(&mut Silent)

@@ -4,7 +4,7 @@ use super::event::{Event, Observer};
 use super::model::{Model, Plans};
 use super::nets::{find_file, test_nets, train_net};
 use super::settings::Settings;
-use super::update::cuda::Squares;
+use super::update::cuda::Table;
 use super::update::{self, UpdateRule};
 use super::{Policy, Regularizer, snapshot};
 use crate::blob::Weights;
@@ -42,8 +42,12 @@ pub struct Solver<T: Real> {
     pub(super) displayed: (Instant, usize),
     /// Whether a loss that is not finite was warned of.
     pub(super) warned: bool,
-    /// Room for the norm of the gradients on a device.
-    pub(super) squares: Squares<T>,
+    /// The parameters as a device has them listed.
+    pub(super) table: Table<T>,
+    /// Whether the last update left all gradients cleared, on a device.
+    pub(super) cleared: bool,
+    /// Whether it was told why iterations are no graphs.
+    pub(super) told: bool,
 }
 
 impl<T: Real> Solver<T> {
@@ -104,6 +108,7 @@ impl<T: Real> Solver<T> {
         for net in std::iter::once(&model.net).chain(model.tests.iter().map(|t| &t.net)) {
             net.warnings().iter().for_each(|w| observer.event(&Event::Warning(w)));
         }
+        let table = Table::new(rule.on_device());
         let mut solver = Solver {
             param: param.clone(),
             source: source.cloned(),
@@ -119,7 +124,9 @@ impl<T: Real> Solver<T> {
             current_step: 0,
             displayed: (Instant::now(), 0),
             warned: false,
-            squares: Squares::new(),
+            table,
+            cleared: false,
+            told: false,
         };
         solver.load_weights(observer)?;
         Ok(solver)
@@ -151,7 +158,14 @@ impl<T: Real> Solver<T> {
     /// Trains on a device from now on, or on the host (`None`). A solver whose `solver_mode` is GPU has opened the device of its
     /// `device_id` by itself, if there is one.
     pub fn set_device(&mut self, device: Option<&Gpu>) -> Result<()> {
+        self.table = Table::new(self.rule.on_device());
+        self.cleared = false;
         self.model.set_device(device)
+    }
+
+    /// Whether iterations on a device are captured in a graph and repeated from it: [`Net::set_graphs`].
+    pub fn set_graphs(&mut self, on: bool) {
+        self.model.net.set_graphs(on);
     }
 
     /// The device it trains on.
@@ -201,11 +215,13 @@ impl<T: Real> Solver<T> {
 
     /// The parameters, for writing.
     pub fn weights_mut(&mut self) -> &mut Weights<T> {
+        self.cleared = false;
         &mut self.model.weights
     }
 
     /// The training net and the parameters at once: what [`crate::net::load_weights`] takes.
     pub fn net_and_weights(&mut self) -> (&mut Net<T>, &mut Weights<T>) {
+        self.cleared = false;
         (&mut self.model.net, &mut self.model.weights)
     }
 }

@@ -4,9 +4,6 @@ use super::Solver;
 use super::evaluate::{Flow, read_outputs};
 use super::event::{Action, Event, Observer};
 use super::settings::due;
-use super::update::Step;
-use crate::blob::Residence;
-use crate::device::Transfers;
 use crate::error::{Error, Kind, Result};
 use crate::math::{Real, vector};
 use std::time::Instant;
@@ -71,7 +68,7 @@ impl<T: Real> Solver<T> {
 
     fn run(&mut self, iterations: usize, observer: &mut dyn Observer) -> Result<Flow> {
         self.displayed.0 = Instant::now();
-        for _ in 0..iterations {
+        for left in (0..iterations).rev() {
             let first = self.iteration == 0 && !self.settings.test_initialization;
             if due(self.iteration, self.settings.test_interval) && !first {
                 let flow = self.test_all(observer)?;
@@ -79,7 +76,7 @@ impl<T: Real> Solver<T> {
                     return Ok(flow);
                 }
             }
-            self.iterate(observer)?;
+            self.iterate(left == 0 || self.settings.snapshot_diff, observer)?;
             let action = observer.action();
             if due(self.iteration, self.settings.snapshot) || action == Action::Snapshot {
                 self.snapshot(observer)?;
@@ -91,16 +88,23 @@ impl<T: Real> Solver<T> {
         Ok(Flow::On)
     }
 
-    /// One iteration: `iter_size` passes forward and backward, then one update.
-    fn iterate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    /// One iteration: `iter_size` passes forward and backward, then one update. `keep_gradients` where somebody may read them
+    /// afterwards: else a device clears them along.
+    fn iterate(&mut self, keep_gradients: bool, observer: &mut dyn Observer) -> Result<()> {
         let iteration = self.iteration;
         let display = due(iteration, self.settings.display);
         self.model.net.set_debug_info(display && self.settings.debug_info);
-        self.model.weights.clear_diffs()?;
-        let loss = self.accumulate(observer)?;
-        let smoothed = self.smooth(loss);
+        self.clear_gradients()?;
         let before = self.current_step;
         let rate = self.policy.rate(iteration, &mut self.current_step);
+        // One pass on a device is asked for together with its update, unless it is to describe itself in between.
+        let along = self.settings.iter_size == 1 && !(display && self.settings.debug_info);
+        let device = self.model.net.device().filter(|_| along).cloned();
+        let loss = match &device {
+            Some(gpu) => self.iterate_on(gpu, rate, !keep_gradients, observer)?,
+            None => self.accumulate(observer)?,
+        };
+        let smoothed = self.smooth(loss);
         if display {
             self.model.net.fetch_outputs()?;
             let outputs = read_outputs(&self.model.net);
@@ -126,8 +130,10 @@ impl<T: Real> Solver<T> {
             );
             observer.event(&Event::Warning(&what));
         }
-        let scale = self.clip(observer)? / self.settings.iter_size as f64;
-        self.update(rate, scale)?;
+        match &device {
+            Some(_) => self.tell_clipped(observer)?,
+            None => self.update(rate, !keep_gradients, observer)?,
+        }
         self.iteration += 1;
         observer.event(&Event::Iterated { iteration, loss, smoothed, rate });
         Ok(())
@@ -138,8 +144,7 @@ impl<T: Real> Solver<T> {
         let (net, weights) = (&mut self.model.net, &mut self.model.weights);
         let mut loss = 0.0;
         for _ in 0..self.settings.iter_size {
-            loss += net.forward(weights).map_err(|e| self.plans.train.locate(e))?;
-            net.backward(weights).map_err(|e| self.plans.train.locate(e))?;
+            loss += net.iterate(weights, &mut |_| Ok(())).map_err(|e| self.plans.train.locate(e))?;
             if self.settings.debug_info {
                 let lines = net.take_debug();
                 lines.iter().for_each(|line| observer.event(&Event::Debug(line)));
@@ -166,67 +171,6 @@ impl<T: Real> Solver<T> {
         }
         self.losses.push_back(loss);
         self.losses.iter().sum::<f64>() / self.losses.len() as f64
-    }
-
-    /// The factor that brings the L2 norm of all gradients together down to `clip_gradients`.
-    fn clip(&mut self, observer: &mut dyn Observer) -> Result<f64> {
-        let Some(limit) = self.settings.clip else { return Ok(1.0) };
-        let norm = self.sum_squares()?.sqrt();
-        if norm <= limit || norm.is_nan() {
-            return Ok(1.0);
-        }
-        let scale = limit / norm;
-        observer.event(&Event::Clipped { norm, limit, scale });
-        Ok(scale)
-    }
-
-    /// The sum of the squares of all gradients of the training net, computed where they are.
-    fn sum_squares(&mut self) -> Result<f64> {
-        let (device, count) = (self.model.net.device().cloned(), self.model.history.len());
-        let Some(gpu) = device else {
-            let params = self.model.weights.iter().take(count);
-            return Ok(params.map(|p| vector::sum_squares(p.diff.host())).sum());
-        };
-        let mut transfers = Transfers::default();
-        let mut gradients = Vec::with_capacity(count);
-        let params = self.model.weights.iter_mut().take(count);
-        for param in params.filter(|p| p.diff.residence() != Residence::Nowhere) {
-            param.diff.to_device(&gpu, &mut transfers)?;
-            gradients.push(param.diff.on_device()?);
-        }
-        self.squares.sum(&gpu, &gradients)
-    }
-
-    /// Updates all parameters of the training net from their accumulated gradients.
-    fn update(&mut self, rate: f64, scale: f64) -> Result<()> {
-        let (mut count, device) = (Transfers::default(), self.model.net.device().cloned());
-        let params = self.model.weights.iter_mut();
-        for (param, history) in params.zip(&mut self.model.history) {
-            // What is not learned has no history, unless a snapshot brought one that still fades.
-            if param.lr_mult == 0.0 && history.iter().all(|h| h.residence() == Residence::Nowhere) {
-                continue;
-            }
-            let (l1, l2) = self.regularizer.factors(param.decay_mult);
-            let step = Step {
-                iteration: self.iteration,
-                rate: T::from_f64(rate * f64::from(param.lr_mult)),
-                scale: T::from_f64(scale),
-                l1,
-                l2,
-            };
-            if let Some(gpu) = &device {
-                for buffer in [&mut param.data, &mut param.diff].into_iter().chain(history.iter_mut()) {
-                    buffer.to_device(gpu, &mut count)?;
-                }
-                let (data, diff) = (param.data.on_device_mut()?, param.diff.on_device_mut()?);
-                self.rule.update_on(gpu, &step, data, diff, history)?;
-                continue;
-            }
-            param.data.to_host(&mut count)?;
-            param.diff.to_host(&mut count)?;
-            self.rule.update(&step, param.data.host_mut(), param.diff.host_mut(), history);
-        }
-        Ok(())
     }
 }
 

@@ -3,8 +3,10 @@
 #[path = "update_cuda.rs"]
 pub(super) mod cuda;
 
+pub use cuda::Rule;
+
 use crate::blob::Buffer;
-use crate::device::{Gpu, Source, View};
+use crate::device::Source;
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::math::parallel::for_each_chunk3;
@@ -58,15 +60,8 @@ pub trait UpdateRule<T: Real>: Send {
     /// as in Caffe. `history` has as many buffers as [`UpdateRule::histories`] says, each as long as `data`.
     fn update(&self, step: &Step<T>, data: &mut [T], diff: &mut [T], history: &mut [Buffer<T>]);
 
-    /// The same on a device, where all of them are.
-    fn update_on(
-        &self,
-        gpu: &Gpu,
-        step: &Step<T>,
-        data: View<T>,
-        diff: View<T>,
-        history: &mut [Buffer<T>],
-    ) -> Result<()>;
+    /// The same on a device, for all parameters at once.
+    fn on_device(&self) -> Rule;
 }
 
 /// The kernels of all update rules.
@@ -122,15 +117,8 @@ impl<T: Real> UpdateRule<T> for Sgd<T> {
         );
     }
 
-    fn update_on(
-        &self,
-        gpu: &Gpu,
-        step: &Step<T>,
-        data: View<T>,
-        diff: View<T>,
-        history: &mut [Buffer<T>],
-    ) -> Result<()> {
-        cuda::sgd(gpu, self.momentum, step, data, diff, history)
+    fn on_device(&self) -> Rule {
+        Rule { source: &cuda::SGD, numbers: [self.momentum.as_f64(), 0.0, 0.0, 0.0] }
     }
 }
 

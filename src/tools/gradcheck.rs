@@ -38,7 +38,7 @@ pub fn check_net<T: Real>(
 
     let mut report = Report::default();
     net.set_fusion(false); // each layer is checked on what the one before it made
-    net.begin_pass();
+    net.begin_pass()?;
     for i in 0..net.nodes().len() {
         let node = &net.nodes()[i];
         // The splits that the net put in are the net's business.

@@ -104,7 +104,7 @@ impl<'a, T: Real> Run<'a, T> {
     ) -> Result<Run<'a, T>> {
         let sources: Vec<bool> = net.nodes().iter().map(|n| n.bottom.is_empty()).collect();
         let pass = net.next_pass();
-        net.begin_pass();
+        net.begin_pass()?;
         for (i, _) in sources.iter().enumerate().filter(|(_, s)| **s) {
             net.forward_layer(i, weights)?;
         }
@@ -142,7 +142,7 @@ impl<'a, T: Real> Run<'a, T> {
             self.weights.get_mut(*id).data.host_mut().copy_from_slice(values);
         }
         self.net.set_next_pass(self.pass);
-        self.net.begin_pass();
+        self.net.begin_pass()?;
         for (b, values) in &self.data {
             self.net.data_mut(*b).copy_from_slice(values);
         }

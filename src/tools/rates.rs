@@ -113,6 +113,7 @@ mod tests {
             forward_backward_without_data_ms: 9.0,
             mean_forward_ms: 4.0,
             mean_backward_ms: 6.0,
+            graph_ms: None,
             total_ms: 10.0,
             layers: vec![
                 layer("d", 1.0, 0.0, 0),

@@ -65,7 +65,7 @@ pub fn pass(net: &mut Net<f32>, weights: &mut Weights<f32>, input: &Arrays, back
             copy(array, param.data.host_mut());
         }
     }
-    net.begin_pass();
+    net.begin_pass()?;
     for i in 0..net.nodes().len() {
         net.forward_layer(i, weights)?;
         for t in net.nodes()[i].top.clone() {

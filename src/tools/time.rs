@@ -3,10 +3,10 @@
 use super::gradcheck::{fill_inputs, fill_zeros};
 use super::gradient_checker::{Draw, GradientChecker};
 use crate::blob::Weights;
-use crate::device::Gpu;
+use crate::device::{Event, Gpu};
 use crate::error::Result;
 use crate::math::Real;
-use crate::net::{Net, Node};
+use crate::net::{Iterations, Net, Node};
 use std::time::Instant;
 
 /// Times of a layer in milliseconds.
@@ -49,6 +49,8 @@ pub struct Timing {
     pub mean_backward_ms: f64,
     /// Time of all iterations.
     pub total_ms: f64,
+    /// On a device: median of forward and backward together, repeated as one graph; nothing where the net does not allow it.
+    pub graph_ms: Option<f64>,
     /// The layers, in the order in which they run forward.
     pub layers: Vec<LayerTime>,
 }
@@ -68,7 +70,7 @@ pub fn prepare<T: Real>(net: &mut Net<T>, weights: &mut Weights<T>) {
 const WARM_UP: (usize, f64) = (3, 0.5);
 
 /// Runs a net forward, and backward unless it was built for forward passes alone, so many times (at least once) and
-/// measures every layer; up to three iterations before that are not counted. Run it inside
+/// measures every layer, on a device by events; up to three iterations before that are not counted. Run it inside
 /// [`crate::device::Pool::install`]. `each` is told the time of every iteration in milliseconds.
 ///
 /// Source: Caffe's `caffe time`.
@@ -94,32 +96,41 @@ pub fn time<T: Real>(
     let (mut layer_forward, mut layer_backward) = (vec![0.0; layers], vec![0.0; layers]);
     let (mut forward, mut backward, mut both) = (Vec::new(), Vec::new(), Vec::new());
     let (mut forward_apart, mut both_apart) = (Vec::new(), Vec::new());
+    let mut clock = Clock::new(net.device(), 2 * layers + 1)?;
     let begin = Instant::now();
     for iteration in 0..iterations {
         weights.clear_diffs()?;
-        let start = Instant::now();
-        net.begin_pass();
-        let (mut last, mut data) = (start, 0.0);
-        for (i, sum) in layer_forward.iter_mut().enumerate() {
+        net.begin_pass()?;
+        clock.mark(0)?;
+        for i in 0..layers {
             net.forward_layer(i, weights)?;
-            wait(net)?;
-            let ms = lap(&mut last);
+            clock.mark(1 + i)?;
+        }
+        let last = if backward_too { 2 * layers } else { layers };
+        for i in (0..layers).rev().filter(|_| backward_too) {
+            net.backward_layer(i, weights)?;
+            clock.mark(2 * layers - i)?;
+        }
+        clock.wait(last)?;
+        let mut data = 0.0;
+        for (i, sum) in layer_forward.iter_mut().enumerate() {
+            let ms = clock.between(i, 1 + i)?;
             *sum += ms;
             data += if is_data[i] { ms } else { 0.0 };
         }
-        let middle = last;
-        for (i, sum) in layer_backward.iter_mut().enumerate().rev().filter(|_| backward_too) {
-            net.backward_layer(i, weights)?;
-            wait(net)?;
-            *sum += lap(&mut last);
+        for (i, sum) in layer_backward.iter_mut().enumerate().filter(|_| backward_too) {
+            *sum += clock.between(2 * layers - i - 1, 2 * layers - i)?;
         }
-        forward.push(millis(start, middle));
-        backward.push(millis(middle, last));
-        both.push(millis(start, last));
-        forward_apart.push(millis(start, middle) - data);
-        both_apart.push(millis(start, last) - data);
-        each(iteration, millis(start, last));
+        let [a, b, c] = [clock.between(0, layers)?, clock.between(layers, last)?, clock.between(0, last)?];
+        forward.push(a);
+        backward.push(b);
+        both.push(c);
+        forward_apart.push(a - data);
+        both_apart.push(c - data);
+        each(iteration, c);
     }
+    let total_ms = begin.elapsed().as_secs_f64() * 1e3;
+    let graph_ms = if backward_too { replayed(net, weights, iterations, &mut clock)? } else { None };
     let count = iterations as f64;
     let layer = |(i, node): (usize, &Node<T>)| {
         let [flops_forward, flops_backward] = node.flops();
@@ -142,26 +153,76 @@ pub fn time<T: Real>(
         forward_backward_ms: median(both),
         forward_without_data_ms: median(forward_apart),
         forward_backward_without_data_ms: median(both_apart),
-        total_ms: millis(begin, Instant::now()),
+        total_ms,
+        graph_ms,
         layers: net.nodes().iter().enumerate().map(layer).collect(),
     })
 }
 
-/// Until a device has done what it was asked: else a layer's time would be that of asking.
-fn wait<T: Real>(net: &Net<T>) -> Result<()> {
-    net.device().map_or(Ok(()), Gpu::synchronize)
+/// Median time of forward and backward together as a graph repeats them; nothing where that is not done.
+fn replayed<T: Real>(
+    net: &mut Net<T>,
+    weights: &mut Weights<T>,
+    iterations: usize,
+    clock: &mut Clock,
+) -> Result<Option<f64>> {
+    let mut times = Vec::with_capacity(iterations);
+    for i in 0..iterations + GRAPH_WARM_UP {
+        if net.device().is_none() || (i >= GRAPH_WARM_UP && net.iterations() != Iterations::Replayed) {
+            return Ok(None);
+        }
+        clock.mark(0)?;
+        net.iterate(weights, &mut |_| Ok(()))?;
+        clock.mark(1)?;
+        clock.wait(1)?;
+        if i >= GRAPH_WARM_UP {
+            times.push(clock.between(0, 1)?);
+        }
+    }
+    Ok(Some(median(times)))
 }
 
-/// Milliseconds since the last call.
-fn lap(last: &mut Instant) -> f64 {
-    let now = Instant::now();
-    let elapsed = millis(*last, now);
-    *last = now;
-    elapsed
+/// Iterations before one is a graph's, and it has been launched once.
+const GRAPH_WARM_UP: usize = 4;
+
+/// Tells when parts of a pass are done: on the host by its clock, on a device by events among its work, so that nobody waits in between.
+enum Clock {
+    Host(Vec<Instant>),
+    Device(Vec<Event>),
 }
 
-fn millis(from: Instant, to: Instant) -> f64 {
-    (to - from).as_secs_f64() * 1e3
+impl Clock {
+    fn new(device: Option<&Gpu>, marks: usize) -> Result<Clock> {
+        Ok(match device {
+            None => Clock::Host(vec![Instant::now(); marks]),
+            Some(gpu) => Clock::Device((0..marks).map(|_| Event::new(gpu)).collect::<Result<_>>()?),
+        })
+    }
+
+    fn mark(&mut self, i: usize) -> Result<()> {
+        match self {
+            Clock::Host(marks) => marks[i] = Instant::now(),
+            Clock::Device(events) => events[i].record()?,
+        }
+        Ok(())
+    }
+
+    /// Waits for a mark and all before it.
+    fn wait(&self, i: usize) -> Result<()> {
+        match self {
+            Clock::Host(_) => Ok(()),
+            Clock::Device(events) => events[i].wait(),
+        }
+    }
+
+    /// Milliseconds between two marks that have been waited for.
+    fn between(&self, from: usize, to: usize) -> Result<f64> {
+        match self {
+            Clock::Host(marks) => Ok((marks[to] - marks[from]).as_secs_f64() * 1e3),
+            Clock::Device(_) if from == to => Ok(0.0),
+            Clock::Device(events) => events[to].since(&events[from]),
+        }
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

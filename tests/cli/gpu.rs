@@ -12,6 +12,7 @@ fn libraries() -> Option<PathBuf> {
 fn run(folder: &Folder, libraries: &PathBuf, words: &str, environment: &[(&str, &str)]) -> Done {
     let mut command = folder.command(words);
     command.env("LD_LIBRARY_PATH", libraries).envs(environment.iter().copied());
+    command.env("CORTADO_CACHE", folder.path("cache"));
     command.env_remove("CUDA_HOME").env_remove("CUDA_PATH");
     Done::of(command.output().unwrap())
 }
@@ -27,6 +28,15 @@ fn every_subcommand_runs_on_a_gpu() {
     let mode = run(&folder, &libraries, "train -solver mode.prototxt", &[]).ok();
     assert!(mode.stderr.contains("Use GPU with device ID 0"), "{}", mode.stderr);
     assert_eq!(weights, folder.read("mode_iter_4.caffemodel"), "-gpu and solver_mode train alike");
+    run(&folder, &libraries, "train -solver mode.prototxt --graphs off", &[]).ok();
+    assert_eq!(weights, folder.read("mode_iter_4.caffemodel"), "graphs change nothing");
+    for (words, graph) in [("", true), (" --graphs off", false)] {
+        let time =
+            run(&folder, &libraries, &format!("time -model net.prototxt -iterations 2 -gpu 0{words}"), &[]);
+        let said = time.ok().stderr;
+        assert_eq!(said.contains("as a CUDA graph"), graph);
+        assert!(said.contains("Memory of the GPU: "), "{said}");
+    }
     // What a GPU wrote, the CPU goes on from, and the other way round.
     folder.solver("more.prototxt", "max_iter: 6\nsnapshot_prefix: \"more\"");
     folder.cortado("train -solver more.prototxt -snapshot snap_iter_4.solverstate").ok();

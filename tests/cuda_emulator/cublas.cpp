@@ -1,13 +1,30 @@
 // The stand-in for libcublas: what Cortado calls of it, as plain loops over matrices by columns.
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 extern "C" void emulator_check_range(const void *at, size_t bytes, int write, const char *who);
 extern "C" void emulator_lock(int on);
+extern "C" int emulator_enqueue(void *stream, void (*run)(void *), void *data, void (*drop)(void *));
+extern "C" int emulator_capturing(void *stream);
 
 namespace {
-enum Result { Success = 0, InvalidValue = 7 };
+enum Result { Success = 0, AllocFailed = 3, InvalidValue = 7, ExecutionFailed = 13 };
+struct Handle {
+  void *stream = nullptr;
+  bool workspace = false;              // given by the user
+};
+using Work = std::function<void()>;
+// Does it when its stream comes to it. While that captures, work needs memory that only the user can give.
+int enqueue(void *handle, Work work) {
+  auto h = static_cast<Handle *>(handle);
+  if (emulator_capturing(h->stream) && !h->workspace) return AllocFailed;
+  int r = emulator_enqueue(
+      h->stream, [](void *data) { (*static_cast<Work *>(data))(); }, new Work(std::move(work)),
+      [](void *data) { delete static_cast<Work *>(data); });
+  return r ? ExecutionFailed : Success;
+}
 struct Guard {
   Guard() { emulator_lock(1); }
   ~Guard() { emulator_lock(0); }
@@ -25,17 +42,18 @@ template <class T> std::vector<T> pack(bool transposed, int rows, int columns, c
   return packed;
 }
 
-template <class T>
-int gemm(int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, const T *b, int ldb, const T *beta, T *c, int ldc) {
-  if (m < 0 || n < 0 || k < 0 || ldc < (m > 1 ? m : 1) || lda < ((ta ? k : m) > 1 ? (ta ? k : m) : 1) ||
-      ldb < ((tb ? n : k) > 1 ? (tb ? n : k) : 1))
-    return InvalidValue;
+bool fits(int ta, int tb, int m, int n, int k, int lda, int ldb, int ldc) {
+  return m >= 0 && n >= 0 && k >= 0 && ldc >= (m > 1 ? m : 1) && lda >= ((ta ? k : m) > 1 ? (ta ? k : m) : 1) &&
+         ldb >= ((tb ? n : k) > 1 ? (tb ? n : k) : 1);
+}
+
+template <class T> void gemm(int ta, int tb, int m, int n, int k, T alpha, const T *a, int lda, const T *b, int ldb, T beta, T *c, int ldc) {
   Guard guard;
-  if (*alpha != 0) {
+  if (alpha != 0) {
     check_matrix(a, ta ? k : m, ta ? m : k, lda, false, "gemm, A");
     check_matrix(b, tb ? n : k, tb ? k : n, ldb, false, "gemm, B");
   }
-  if (*beta != 0) check_matrix(c, m, n, ldc, false, "gemm, C");
+  if (beta != 0) check_matrix(c, m, n, ldc, false, "gemm, C");
   check_matrix(c, m, n, ldc, true, "gemm, C");
   std::vector<T> pa = pack(ta, m, k, a, lda), pb = pack(tb, k, n, b, ldb), sum(m);
   for (int j = 0; j < n; ++j) {
@@ -46,68 +64,55 @@ int gemm(int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int ld
       for (int i = 0; i < m; ++i) sum[i] += column[i] * factor;
     }
     T *out = c + size_t(j) * ldc;
-    for (int i = 0; i < m; ++i) out[i] = *alpha * sum[i] + (*beta != 0 ? *beta * out[i] : T(0));
+    for (int i = 0; i < m; ++i) out[i] = alpha * sum[i] + (beta != 0 ? beta * out[i] : T(0));
   }
-  return Success;
 }
 
 template <class T>
-int batched(int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, long long sa, const T *b, int ldb, long long sb,
-            const T *beta, T *c, int ldc, long long sc, int count) {
-  for (int i = 0; i < count; ++i) {
-    int r = gemm(ta, tb, m, n, k, alpha, a + i * sa, lda, b + i * sb, ldb, beta, c + i * sc, ldc);
-    if (r) return r;
-  }
-  return Success;
-}
-
-template <class T>
-int gemv(int trans, int m, int n, const T *alpha, const T *a, int lda, const T *x, int incx, const T *beta, T *y, int incy) {
-  int rows = trans ? n : m, inner = trans ? m : n;
-  Guard guard;
-  check_matrix(a, m, n, lda, false, "gemv, A");
-  for (int i = 0; i < inner; ++i) emulator_check_range(x + size_t(i) * incx, sizeof(T), 0, "gemv, x");
-  for (int r = 0; r < rows; ++r) {
-    T sum = 0;
-    for (int i = 0; i < inner; ++i) sum += (trans ? a[size_t(r) * lda + i] : a[size_t(i) * lda + r]) * x[size_t(i) * incx];
-    T *out = y + size_t(r) * incy;
-    if (*beta != 0) emulator_check_range(out, sizeof(T), 0, "gemv, y");
-    emulator_check_range(out, sizeof(T), 1, "gemv, y");
-    *out = *alpha * sum + (*beta != 0 ? *beta * *out : T(0));
-  }
-  return Success;
+int batched(void *handle, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, long long sa, const T *b, int ldb,
+            long long sb, const T *beta, T *c, int ldc, long long sc, int count) {
+  if (!fits(ta, tb, m, n, k, lda, ldb, ldc)) return InvalidValue;
+  T one = *alpha, two = *beta;         // the caller's are gone when the work is done
+  return enqueue(handle, [=] {
+    for (int i = 0; i < count; ++i) gemm(ta, tb, m, n, k, one, a + i * sa, lda, b + i * sb, ldb, two, c + i * sc, ldc);
+  });
 }
 } // namespace
 
 extern "C" {
 int cublasCreate_v2(void **handle) {
-  *handle = new int(0);
+  *handle = new Handle;
   return Success;
 }
 int cublasDestroy_v2(void *handle) {
-  delete static_cast<int *>(handle);
+  delete static_cast<Handle *>(handle);
   return Success;
 }
-int cublasSetStream_v2(void *, void *) { return Success; }
+// A new stream has the library's own workspace again.
+int cublasSetStream_v2(void *handle, void *stream) {
+  *static_cast<Handle *>(handle) = {stream, false};
+  return Success;
+}
 int cublasSetMathMode(void *, int) { return Success; }
-int cublasSetWorkspace_v2(void *, void *, size_t) { return Success; }
+int cublasSetWorkspace_v2(void *handle, void *at, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(at) % 256) return InvalidValue;
+  for (size_t i : {size_t(0), bytes - 1}) emulator_check_range(static_cast<char *>(at) + (bytes ? i : 0), bytes > 0, 1, "the workspace of cuBLAS");
+  static_cast<Handle *>(handle)->workspace = bytes > 0;
+  return Success;
+}
 int cublasGetVersion_v2(void *, int *version) {
   *version = 130000;
   return Success;
 }
 #define FOR(T, L)                                                                                                       \
-  int cublas##L##gemm_v2(void *, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, const T *b,   \
+  int cublas##L##gemm_v2(void *h, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, const T *b,  \
                          int ldb, const T *beta, T *c, int ldc) {                                                      \
-    return gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);                                                  \
+    return batched(h, ta, tb, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);                                 \
   }                                                                                                                     \
-  int cublas##L##gemmStridedBatched(void *, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda,    \
+  int cublas##L##gemmStridedBatched(void *h, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda,   \
                                     long long sa, const T *b, int ldb, long long sb, const T *beta, T *c, int ldc,     \
                                     long long sc, int count) {                                                         \
-    return batched(ta, tb, m, n, k, alpha, a, lda, sa, b, ldb, sb, beta, c, ldc, sc, count);                            \
-  }                                                                                                                     \
-  int cublas##L##gemv_v2(void *, int t, int m, int n, const T *alpha, const T *a, int lda, const T *x, int incx,         \
-                         const T *beta, T *y, int incy) {                                                              \
-    return gemv(t, m, n, alpha, a, lda, x, incx, beta, y, incy);                                                        \
+    return batched(h, ta, tb, m, n, k, alpha, a, lda, sa, b, ldb, sb, beta, c, ldc, sc, count);                         \
   }
 FOR(float, S)
 FOR(double, D)

@@ -83,6 +83,19 @@ template <class T> EMULATOR_PLAIN inline T atomicCAS(T *at, T expected, T v) {
   return old;
 }
 
+// A launch runs one thread after the other: what one has written the next one sees.
+#define __threadfence() ((void)0)
+inline long long __double_as_longlong(double v) {
+  long long bits;
+  __builtin_memcpy(&bits, &v, sizeof bits);
+  return bits;
+}
+inline double __longlong_as_double(long long v) {
+  double value;
+  __builtin_memcpy(&value, &v, sizeof value);
+  return value;
+}
+
 #define EMULATOR_MATH(name)                                                                                            \
   inline float name(float x) { return __builtin_##name##f(x); }                                                        \
   inline double name(double x) { return __builtin_##name(x); }
@@ -110,6 +123,10 @@ template <class A, class... R> struct EmulatorCall<A, R...> {
     EmulatorCall<R...>::call(f, params + 1, given..., *static_cast<A *>(*params));
   }
 };
+template <class... A> EMULATOR_PLAIN inline unsigned emulator_size(void (*)(A...), unsigned i) {
+  const unsigned sizes[] = {sizeof(A)..., 0};
+  return i < sizeof...(A) ? sizes[i] : 0;
+}
 template <class... A> EMULATOR_PLAIN inline void emulator_call(void (*f)(A...), void **params) {
   EmulatorCall<A...>::call(f, params);
 }

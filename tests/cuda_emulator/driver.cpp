@@ -1,21 +1,16 @@
-// The stand-in for libcuda: as much of the driver's interface as Cortado calls. Everything is done when a call returns.
-#include "emulator.h"
-#include <chrono>
+// The stand-in for libcuda: as much of the driver's interface as Cortado calls.
+#include "stream.h"
 #include <cstdlib>
 #include <cstring>
 
 using namespace emulator;
 
 namespace {
-enum Result { Success = 0, InvalidValue = 1, OutOfMemory = 2, NotInitialized = 3, NoDevice = 100, InvalidDevice = 101,
-              InvalidImage = 200, InvalidContext = 201, NotFound = 500 };
-struct Event {
-  std::chrono::steady_clock::time_point at;
-  bool recorded = false;
-};
 bool initialized = false;
 int contexts[8];
 thread_local void *context = nullptr;
+
+thread_local unsigned pinned_copies = 0;
 
 int number(const char *name, int otherwise) {
   const char *text = getenv(name);
@@ -25,13 +20,13 @@ int devices() { return number("CUDA_EMULATOR_DEVICES", 1); }
 char *memory(uint64_t at) { return reinterpret_cast<char *>(at); }
 using Guard = std::lock_guard<std::recursive_mutex>;
 
-int in_device(uint64_t at, size_t bytes, Access access, const char *who) {
-  if (!context) return InvalidContext;
-  if (!bytes) return Success;
+void in_device(uint64_t at, size_t bytes, Access access, const char *who) {
+  if (!bytes) return;
   if (!is_device(memory(at))) fail(std::string("out of bounds: ") + who + " is given what is no device memory");
   check_device(memory(at), bytes, access, false, who);
-  return Success;
 }
+
+int ask(void *stream, Work work) { return context ? enqueue(stream, std::move(work)) : int(InvalidContext); }
 } // namespace
 
 extern "C" {
@@ -100,7 +95,12 @@ int cuCtxGetCurrent(void **c) {
   *c = context;
   return Success;
 }
-int cuCtxSynchronize() { return Success; }
+int cuCtxSynchronize() {
+  Guard guard(lock);
+  if (int r = unsafe_in_capture()) return r;
+  finish_all();
+  return Success;
+}
 
 int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
   Guard guard(lock);
@@ -110,107 +110,170 @@ int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
 int cuMemAlloc_v2(uint64_t *at, size_t bytes) {
   Guard guard(lock);
   if (!context) return InvalidContext;
+  if (int r = unsafe_in_capture()) return r;
   if (!bytes) return InvalidValue;
   *at = allocate(bytes);
   return *at ? Success : OutOfMemory;
 }
 int cuMemFree_v2(uint64_t at) {
   Guard guard(lock);
+  if (int r = unsafe_in_capture()) return r;
+  finish_all();
   return release(at) ? Success : InvalidValue;
 }
 int cuMemHostAlloc(void **at, size_t bytes, unsigned) {
+  Guard guard(lock);
+  if (int r = unsafe_in_capture()) return r;
   *at = malloc(bytes);
+  if (*at) pin(*at, bytes);
   return *at ? Success : OutOfMemory;
 }
 int cuMemFreeHost(void *at) {
+  Guard guard(lock);
+  if (int r = unsafe_in_capture()) return r;
+  finish_all();
+  unpin(at);
   free(at);
   return Success;
 }
-int cuMemsetD8Async(uint64_t at, unsigned char value, size_t bytes, void *) {
+int cuMemsetD32Async(uint64_t at, unsigned value, size_t count, void *stream) {
   Guard guard(lock);
-  int r = in_device(at, bytes, Access::Write, "cuMemsetD8");
-  if (!r) memset(memory(at), value, bytes);
-  return r;
+  return ask(stream, [=] {
+    in_device(at, 4 * count, Access::Write, "cuMemsetD32");
+    for (size_t i = 0; i < count; ++i) memcpy(memory(at) + 4 * i, &value, 4);
+  });
 }
-int cuMemsetD32Async(uint64_t at, unsigned value, size_t count, void *) {
+int cuMemsetD2D32Async(uint64_t at, size_t pitch, unsigned value, size_t width, size_t height, void *stream) {
   Guard guard(lock);
-  int r = in_device(at, 4 * count, Access::Write, "cuMemsetD32");
-  for (size_t i = 0; !r && i < count; ++i) memcpy(memory(at) + 4 * i, &value, 4);
-  return r;
-}
-int cuMemsetD2D32Async(uint64_t at, size_t pitch, unsigned value, size_t width, size_t height, void *) {
-  Guard guard(lock);
-  for (size_t y = 0; y < height; ++y) {
-    for (size_t x = 0; x < width; ++x) {
-      uint64_t to = at + y * pitch + 4 * x;
-      int r = in_device(to, 4, Access::Write, "cuMemsetD2D32");
-      if (r) return r;
-      memcpy(memory(to), &value, 4);
+  return ask(stream, [=] {
+    for (size_t y = 0; y < height; ++y) {
+      for (size_t x = 0; x < width; ++x) {
+        uint64_t to = at + y * pitch + 4 * x;
+        in_device(to, 4, Access::Write, "cuMemsetD2D32");
+        memcpy(memory(to), &value, 4);
+      }
     }
-  }
-  return Success;
+  });
 }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *) {
+// Of memory that is not pinned the driver takes a copy before the call returns, but not while it captures.
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
   Guard guard(lock);
-  int r = in_device(to, bytes, Access::Write, "a copy to the device");
-  if (!r) memcpy(memory(to), from, bytes);
+  auto copy = std::make_shared<std::string>();
+  bool held = is_pinned(from, bytes) || capturing(stream);
+  pinned_copies += is_pinned(from, bytes);
+  if (!held) copy->assign(static_cast<const char *>(from), bytes);
+  return ask(stream, [=] {
+    in_device(to, bytes, Access::Write, "a copy to the device");
+    memcpy(memory(to), held ? from : copy->data(), bytes);
+  });
+}
+// For tests: copies to the device from pinned memory that the calling thread has asked for.
+unsigned emulator_pinned_copies() { return pinned_copies; }
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
+  Guard guard(lock);
+  int r = ask(stream, [=] {
+    in_device(from, bytes, Access::Read, "a copy to the host");
+    memcpy(to, memory(from), bytes);
+  });
+  if (!r && !is_pinned(to, bytes) && !capturing(stream)) finish(stream);
   return r;
 }
-int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *) {
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
   Guard guard(lock);
-  int r = in_device(from, bytes, Access::Read, "a copy to the host");
-  if (!r) memcpy(to, memory(from), bytes);
-  return r;
-}
-int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *) {
-  Guard guard(lock);
-  int r = in_device(from, bytes, Access::Read, "a copy on the device");
-  if (!r) r = in_device(to, bytes, Access::Write, "a copy on the device");
-  if (!r) memmove(memory(to), memory(from), bytes);
-  return r;
+  return ask(stream, [=] {
+    in_device(from, bytes, Access::Read, "a copy on the device");
+    in_device(to, bytes, Access::Write, "a copy on the device");
+    memmove(memory(to), memory(from), bytes);
+  });
 }
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) { return cuMemcpyHtoDAsync_v2(to, from, bytes, nullptr); }
 int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) { return cuMemcpyDtoHAsync_v2(to, from, bytes, nullptr); }
 
 int cuStreamCreate(void **stream, unsigned) {
-  *stream = new int(0);
+  Guard guard(lock);
+  *stream = create_stream();
   return Success;
 }
 int cuStreamDestroy_v2(void *stream) {
-  delete static_cast<int *>(stream);
+  Guard guard(lock);
+  destroy_stream(stream);
   return Success;
 }
-int cuStreamSynchronize(void *) { return Success; }
-int cuStreamWaitEvent(void *, void *, unsigned) { return Success; }
+int cuStreamSynchronize(void *stream) {
+  Guard guard(lock);
+  if (capturing(stream)) return unsafe_in_capture(), CaptureUnsupported;
+  finish(stream);
+  return Success;
+}
+int cuStreamWaitEvent(void *stream, void *event, unsigned) {
+  Guard guard(lock);
+  return wait(stream, static_cast<Event *>(event));
+}
 int cuEventCreate(void **event, unsigned) {
   *event = new Event;
   return Success;
 }
-int cuEventDestroy_v2(void *event) {
-  delete static_cast<Event *>(event);
+int cuEventDestroy_v2(void *handle) {
+  Guard guard(lock);
+  auto event = static_cast<Event *>(handle);
+  if (event->recorded && !event->captured) finish(event->stream, event->ticket);
+  delete event;
   return Success;
 }
-int cuEventRecord(void *event, void *) {
-  *static_cast<Event *>(event) = {std::chrono::steady_clock::now(), true};
-  return Success;
+int cuEventRecord(void *event, void *stream) {
+  Guard guard(lock);
+  return context ? record(static_cast<Event *>(event), stream) : int(InvalidContext);
 }
-int cuEventQuery(void *) { return Success; }
-int cuEventSynchronize(void *) { return Success; }
+int cuEventSynchronize(void *event) {
+  Guard guard(lock);
+  return wait(static_cast<Event *>(event));
+}
 int cuEventElapsedTime(float *ms, void *from, void *to) {
+  Guard guard(lock);
   auto a = static_cast<Event *>(from), b = static_cast<Event *>(to);
-  if (!a->recorded || !b->recorded) return InvalidValue;
+  if (!a->recorded || !b->recorded || a->captured || b->captured) return InvalidValue;
+  if (!a->happened || !b->happened) return NotReady;
   *ms = std::chrono::duration<float, std::milli>(b->at - a->at).count();
+  return Success;
+}
+
+int cuStreamBeginCapture_v2(void *stream, int mode) {
+  Guard guard(lock);
+  return begin_capture(stream, mode);
+}
+int cuStreamEndCapture(void *stream, void **graph) {
+  Guard guard(lock);
+  return end_capture(stream, reinterpret_cast<Graph **>(graph));
+}
+int cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long) {
+  if (!graph) return InvalidValue;
+  *exec = new Graph(*static_cast<Graph *>(graph));
+  return Success;
+}
+int cuGraphLaunch(void *exec, void *stream) {
+  Guard guard(lock);
+  if (!context) return InvalidContext;
+  return launch_graph(static_cast<Graph *>(exec), stream);
+}
+int cuGraphDestroy(void *graph) {
+  delete static_cast<Graph *>(graph);
+  return Success;
+}
+int cuGraphExecDestroy(void *exec) {
+  delete static_cast<Graph *>(exec);
   return Success;
 }
 
 int cuModuleLoadData(void **module, const void *image) {
   Guard guard(lock);
+  if (int r = unsafe_in_capture()) return r;
   std::string error;
   *module = load_module(static_cast<const char *>(image), &error);
   return *module ? Success : InvalidImage;
 }
 int cuModuleUnload(void *module) {
   Guard guard(lock);
+  finish_all();
   unload_module(static_cast<Module *>(module));
   return Success;
 }
@@ -220,13 +283,17 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
   return *function ? Success : NotFound;
 }
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                   void *, void **params, void **) {
+                   void *stream, void **params, void **) {
   Guard guard(lock);
   if (!context) return InvalidContext;
-  unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
   if (!gx || !gy || !gz || !bx || !by || !bz || size_t(bx) * by * bz > 1024 || gy > 65535 || gz > 65535) return InvalidValue;
-  launch(static_cast<Kernel *>(function), grid, block, shared, params);
-  return Success;
+  auto kernel = static_cast<Kernel *>(function);
+  auto arguments = std::make_shared<Arguments>(kernel, params);
+  note_launch(stream, name_of(kernel));
+  return enqueue(stream, [=] {
+    unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
+    launch(kernel, grid, block, shared, arguments->pointers.data());
+  });
 }
 
 int cuGetErrorName(int error, const char **name) {
@@ -238,6 +305,8 @@ int cuGetErrorName(int error, const char **name) {
   case InvalidDevice: *name = "CUDA_ERROR_INVALID_DEVICE"; break;
   case InvalidImage: *name = "CUDA_ERROR_INVALID_IMAGE"; break;
   case NotFound: *name = "CUDA_ERROR_NOT_FOUND"; break;
+  case CaptureUnsupported: *name = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
+  case CaptureInvalidated: *name = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; break;
   default: *name = "CUDA_ERROR_UNKNOWN";
   }
   return Success;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <vector>
 
 namespace emulator {
 
@@ -28,6 +29,13 @@ struct Kernel;
 Module *load_module(const char *image, std::string *error);
 void unload_module(Module *module);
 Kernel *find_kernel(Module *module, const char *name);
+const std::string &name_of(Kernel *kernel);
+// A launch's own copy of what it gives a kernel.
+struct Arguments {
+  std::vector<uint64_t> words;
+  std::vector<void *> pointers;
+  Arguments(Kernel *kernel, void **params);
+};
 void launch(Kernel *kernel, const unsigned grid[3], const unsigned block[3], unsigned shared, void **params);
 
 // --- shared.cpp: shared memory of the running block.

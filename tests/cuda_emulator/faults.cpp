@@ -16,6 +16,24 @@ int cuMemcpyDtoH_v2(void *, uint64_t, size_t);
 int cuModuleLoadData(void **, const void *);
 int cuModuleGetFunction(void **, void *, const char *);
 int cuLaunchKernel(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **);
+int cuMemHostAlloc(void **, size_t, unsigned);
+int cuMemFreeHost(void *);
+int cuMemcpyHtoDAsync_v2(uint64_t, const void *, size_t, void *);
+int cuMemcpyDtoHAsync_v2(void *, uint64_t, size_t, void *);
+int cuCtxSynchronize();
+int cuStreamCreate(void **, unsigned);
+int cuStreamSynchronize(void *);
+int cuStreamWaitEvent(void *, void *, unsigned);
+int cuEventCreate(void **, unsigned);
+int cuEventRecord(void *, void *);
+int cuStreamBeginCapture_v2(void *, int);
+int cuStreamEndCapture(void *, void **);
+int cuGraphInstantiateWithFlags(void **, void *, unsigned long long);
+int cuGraphLaunch(void *, void *);
+int cuGraphDestroy(void *);
+int cuGraphExecDestroy(void *);
+unsigned emulator_launches();
+unsigned emulator_runs(const char *);
 int nvrtcCreateProgram(void **, const char *, const char *, int, const char *const *, const char *const *);
 int nvrtcCompileProgram(void *, int, const char *const *);
 int nvrtcGetPTXSize(void *, size_t *);
@@ -111,6 +129,74 @@ extern "C" __global__ void sum(const float *x, float *y, int n) {
 }
 )cuda";
 
+// Work waits in its stream, graphs repeat it, and what a capture forbids is refused.
+#define IS(call, code)                                                                                                  \
+  if (int r = (call); r != (code)) {                                                                                    \
+    fprintf(stderr, "%s gives %d, not %d\n", #call, r, code);                                                           \
+    return 4;                                                                                                           \
+  }
+int streams_and_graphs(void *twice, uint64_t x, uint64_t y, float *values) {
+  void *stream, *other, *event, *graph, *exec, *pinned;
+  float results[64];
+  int n = 64;
+  void *params[] = {&x, &y, &n};
+  auto ask = [&](void *on) { return cuLaunchKernel(twice, 2, 1, 1, 32, 1, 1, 0, on, params, nullptr); };
+  IS(cuStreamCreate(&stream, 1), 0);
+  IS(cuStreamCreate(&other, 1), 0);
+  IS(cuEventCreate(&event, 0), 0);
+  IS(cuMemHostAlloc(&pinned, 64 * sizeof(float), 0), 0);
+  auto held = static_cast<float *>(pinned);
+  // What is pinned is read when the stream comes to it, what is not at once; a stream that does not wait for another sees old values.
+  for (int i = 0; i < 64; ++i) held[i] = 1;
+  IS(cuMemcpyHtoDAsync_v2(x, held, 64 * sizeof(float), other), 0);
+  IS(ask(stream), 0);
+  IS(cuMemcpyDtoHAsync_v2(results, y, sizeof results, stream), 0);
+  if (results[5] != 10) return 5;
+  IS(cuEventRecord(event, other), 0);
+  IS(cuStreamWaitEvent(stream, event, 0), 0);
+  IS(ask(stream), 0);
+  held[5] = 7;
+  IS(cuMemcpyDtoHAsync_v2(results, y, sizeof results, stream), 0);
+  if (results[5] != 14 || results[6] != 2) return 6;
+  // A graph does nothing until it is launched, and then reads what is there.
+  unsigned before = emulator_launches(), runs = emulator_runs("none");
+  IS(cuStreamBeginCapture_v2(stream, 1), 0);
+  IS(ask(stream), 0);
+  IS(ask(stream), 0);
+  IS(cuStreamEndCapture(stream, &graph), 0);
+  IS(cuGraphInstantiateWithFlags(&exec, graph, 0), 0);
+  IS(cuGraphDestroy(graph), 0);
+  for (int round = 0; round < 3; ++round) {
+    values[5] = round;
+    IS(cuMemcpyHtoDAsync_v2(x, values, 64 * sizeof(float), stream), 0);
+    IS(cuGraphLaunch(exec, stream), 0);
+    values[5] = -1;
+    IS(cuMemcpyDtoHAsync_v2(results, y, sizeof results, stream), 0);
+    if (results[5] != 2 * round) return 7;
+  }
+  IS(int(emulator_launches() - before), 0);
+  IS(int(emulator_runs("none") - runs), 6);
+  IS(cuGraphExecDestroy(exec), 0);
+  // What a capture forbids breaks it.
+  uint64_t more;
+  for (int kind = 0; kind < 5; ++kind) {
+    IS(cuStreamBeginCapture_v2(stream, 1), 0);
+    IS(ask(stream), 0);
+    switch (kind) {
+    case 0: IS(cuMemAlloc_v2(&more, 4), 900); break;
+    case 1: IS(cuStreamSynchronize(stream), 900); break;
+    case 2: IS(cuMemcpyHtoD_v2(x, values, 4), 906); break;
+    case 3: IS(cuStreamWaitEvent(stream, event, 0), 905); break;
+    case 4: IS(cuCtxSynchronize(), 900); break;
+    }
+    IS(cuStreamEndCapture(stream, &graph), 901);
+  }
+  IS(cuStreamBeginCapture_v2(nullptr, 1), 900);
+  IS(cuStreamEndCapture(stream, &graph), 401);
+  IS(cuMemFreeHost(pinned), 0);
+  return 0;
+}
+
 #define DO(call)                                                                                                        \
   if (int r = (call)) {                                                                                                 \
     fprintf(stderr, "%s gives %d\n", #call, r);                                                                         \
@@ -139,6 +225,8 @@ int main(int count, char **arguments) {
   std::string ptx(size, 0);
   DO(nvrtcGetPTX(program, ptx.data()));
   DO(cuModuleLoadData(&module, ptx.data()));
+  bool streams = name == "streams";
+  if (streams) name = "none";
   DO(cuModuleGetFunction(&function, module, name.c_str()));
   float values[64], results[64];
   for (int i = 0; i < 64; ++i) values[i] = i;
@@ -159,6 +247,7 @@ int main(int count, char **arguments) {
       return 3;
     }
   }
+  if (streams) DO(streams_and_graphs(function, x, y, values));
   printf("%s is right\n", name.c_str());
   return 0;
 }

@@ -1,6 +1,6 @@
 // Runs kernels block by block. The threads of a block are fibers, so that barriers and shuffles work; every access of a
 // kernel to memory comes here, because kernels are compiled with -fsanitize=thread and its hooks are ours.
-#include "emulator.h"
+#include "stream.h"
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -25,6 +25,7 @@ struct Segment {
 struct Kernel {
   std::string name;
   void (*run)(void **);
+  unsigned (*size)(unsigned);          // of a parameter, 0 behind the last
   Module *module;
 };
 
@@ -322,9 +323,35 @@ Kernel *find_kernel(Module *module, const char *name) {
   if (!slot) {
     void *run = dlsym(module->handle, (std::string("emulator_run_") + name).c_str());
     if (!run) return nullptr;
-    slot = std::make_unique<Kernel>(Kernel{name, reinterpret_cast<void (*)(void **)>(run), module});
+    void *size = dlsym(module->handle, (std::string("emulator_size_") + name).c_str());
+    slot = std::make_unique<Kernel>(
+        Kernel{name, reinterpret_cast<void (*)(void **)>(run), reinterpret_cast<unsigned (*)(unsigned)>(size), module});
   }
   return slot.get();
+}
+
+const std::string &name_of(Kernel *kernel) { return kernel->name; }
+
+Arguments::Arguments(Kernel *kernel, void **params) {
+  for (unsigned i = 0; kernel->size(i); ++i) {
+    if (kernel->size(i) > 8) fail("a parameter of kernel " + kernel->name + " is larger than a word");
+    words.push_back(0);
+    memcpy(&words.back(), params[i], kernel->size(i));
+  }
+  for (auto &word : words) pointers.push_back(&word);
+}
+
+namespace {
+thread_local std::map<std::string, unsigned> runs;  // of kernels, asked for by this thread
+thread_local unsigned asked = 0;                     // calls of cuLaunchKernel that this thread made to have one run
+} // namespace
+
+void count_run(const std::string &kernel) { ++runs[kernel]; }
+
+void note_launch(void *stream, const std::string &kernel) {
+  if (note_node(stream, kernel)) return;
+  count_run(kernel);
+  ++asked;
 }
 
 void launch(Kernel *what, const unsigned grid[3], const unsigned block[3], unsigned, void **arguments) {
@@ -397,6 +424,25 @@ void emulator_check_range(const void *at, size_t bytes, int write, const char *w
   if (!bytes) return;
   if (!is_device(at)) fail(std::string("out of bounds: ") + who + " is given what is no device memory");
   check_device(at, bytes, write ? Access::Write : Access::Read, false, who);
+}
+// For tests: how many kernels the calling thread has launched one by one, those of graphs not counted.
+unsigned emulator_launches() { return asked; }
+// How often the calling thread has had a kernel of this name run; all kernels if it is empty.
+unsigned emulator_runs(const char *name) {
+  if (*name) return runs[name];
+  unsigned all = 0;
+  for (auto &one : runs) all += one.second;
+  return all;
+}
+// Work of another library on a stream: `run(data)` when its time comes, each time it does.
+int emulator_enqueue(void *stream, void (*run)(void *), void *data, void (*drop)(void *)) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  std::shared_ptr<void> held(data, drop);
+  return enqueue(stream, [=] { run(held.get()); });
+}
+int emulator_capturing(void *stream) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  return capturing(stream);
 }
 void emulator_lock(int on) { on ? lock.lock() : lock.unlock(); }
 }

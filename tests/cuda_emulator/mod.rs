@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 /// The libraries, each with its sources and the one it is linked to.
 pub const LIBRARIES: [(&str, &[&str], Option<&str>); 3] = [
-    ("libcuda.so", &["driver.cpp", "memory.cpp", "shared.cpp", "launch.cpp"], None),
+    ("libcuda.so", &["driver.cpp", "stream.cpp", "memory.cpp", "shared.cpp", "launch.cpp"], None),
     ("libnvrtc.so", &["nvrtc.cpp"], None),
     ("libcublas.so", &["cublas.cpp"], Some("libcuda.so")),
 ];

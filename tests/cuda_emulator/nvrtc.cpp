@@ -1,6 +1,7 @@
 // The stand-in for libnvrtc: compiles CUDA C++ with the host's compiler into a shared object. What it calls PTX says where
 // that object is. EMULATOR_SOURCE and EMULATOR_CACHE are folders, EMULATOR_LIBRARY is the stand-in for libcuda; all are
 // set when this file is compiled.
+#include <atomic>
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
@@ -79,8 +80,12 @@ int nvrtcDestroyProgram(void **program) {
   *program = nullptr;
   return Success;
 }
+// For tests: how many programs the calling thread has had compiled.
+static thread_local unsigned compiled = 0;
+unsigned emulator_compiled() { return compiled; }
 int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
   auto program = static_cast<Program *>(handle);
+  ++compiled;
   std::string defines;
   for (int i = 0; i < count; ++i) {
     if (!strncmp(options[i], "-D", 2)) defines += std::string(" '") + options[i] + "'";
@@ -88,6 +93,7 @@ int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
   std::string text = "#include \"device.h\"\n#line 1 \"" + program->name + "\"\n" + program->source + "\n";
   for (auto &k : kernels(program->source)) {
     text += "extern \"C\" void emulator_run_" + k + "(void **params) { emulator_call(" + k + ", params); }\n";
+    text += "extern \"C\" EMULATOR_PLAIN unsigned emulator_size_" + k + "(unsigned i) { return emulator_size(" + k + ", i); }\n";
   }
   const std::string flags = " -std=c++17 -O1 -g0 -fPIC -fno-tree-loop-distribute-patterns -fno-strict-aliasing -fno-gnu-unique -ffp-contract=off"
                             " -fsanitize=thread -Wall -Werror -Wno-unknown-pragmas -Wno-unused-function -Wno-tsan -I" EMULATOR_SOURCE;
@@ -97,8 +103,9 @@ int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
   std::string path = std::string(EMULATOR_CACHE) + stem, object = path + ".so";
   struct stat there;
   if (stat(object.c_str(), &there) != 0) {
-    // Several processes may compile the same source: each under a name of its own, renamed at the end.
-    std::string mine = path + "." + std::to_string(getpid());
+    // Several processes and threads may compile the same source: each under a name of its own, renamed at the end.
+    static std::atomic<unsigned> nth{0};
+    std::string mine = path + "." + std::to_string(getpid()) + "." + std::to_string(nth++);
     std::ofstream(mine + ".cpp") << text;
     std::string command = std::string(compiler()) + flags + defines + " -c '" + mine + ".cpp' -o '" + mine + ".o' > '" + mine +
                           ".log' 2>&1 && " + compiler() + " -shared -o '" + mine + ".so' '" + mine +

@@ -5,17 +5,30 @@ use crate::blob::Element;
 use crate::error::{Error, Kind, Result};
 use cudarc::cublas::result::{self, CublasError};
 use cudarc::cublas::sys::{self, cublasOperation_t as Op};
+use cudarc::driver::result::malloc_sync;
 use cudarc::driver::sys::CUstream;
 
-pub(super) fn open(stream: CUstream) -> Result<sys::cublasHandle_t> {
+/// Bytes of the workspace on devices of compute capability 9 and later, and on others: what NVIDIA recommends.
+const WORKSPACE: [usize; 2] = [32 << 20, 4 << 20];
+
+/// A handle that works on a stream, the workspace it was given and its bytes: 0 where there is too little memory, and it has its own.
+pub(super) fn open(stream: CUstream, major: i32) -> Result<(sys::cublasHandle_t, u64, usize)> {
     let handle = result::create_handle().map_err(|e| failed("start", e))?;
-    // SAFETY: handle and stream were just made. The default mode never uses TF32 for numbers of 32 bits.
-    unsafe {
+    let bytes = WORKSPACE[usize::from(major < 9)];
+    // SAFETY: handle and stream were just made. The default mode never uses TF32 for numbers of 32 bits. The workspace, which a new
+    // stream takes away, is freed behind the handle.
+    let workspace = unsafe {
         result::set_stream(handle, stream.cast()).map_err(|e| failed("use the stream", e))?;
         let mode = sys::cublasMath_t::CUBLAS_DEFAULT_MATH;
         sys::cublasSetMathMode(handle, mode).result().map_err(|e| failed("compute in full precision", e))?;
-    }
-    Ok(handle)
+        let workspace = malloc_sync(bytes).unwrap_or(0);
+        if workspace != 0 {
+            let given = sys::cublasSetWorkspace_v2(handle, workspace as *mut _, bytes).result();
+            given.map_err(|e| failed("take a workspace", e))?;
+        }
+        workspace
+    };
+    Ok((handle, workspace, if workspace == 0 { 0 } else { bytes }))
 }
 
 fn failed(doing: &str, error: CublasError) -> Error {

@@ -4,12 +4,17 @@ use super::module::Modules;
 use super::{driver_error, libraries};
 use crate::error::{Error, Kind, Result};
 use cudarc::cublas;
-use cudarc::driver::result::{ctx, device, primary_ctx, stream};
+use cudarc::driver::result::{ctx, device, free_sync, primary_ctx, stream};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUdevice_attribute as Attribute, CUstream};
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// A CUDA device, opened. Clones are the same device; it is closed with the last clone and the last memory on it.
+///
+/// Its work is done in the order in which it is asked for. So let one thread at a time ask, and open the device once more for another run
+/// beside.
 #[derive(Clone)]
 pub struct Gpu(pub(super) Arc<Inner>);
 
@@ -19,7 +24,15 @@ pub(super) struct Inner {
     device: CUdevice,
     context: CUcontext,
     pub stream: CUstream,
+    /// On which batches come while `stream` works.
+    pub copies: CUstream,
     pub blas: cublas::sys::cublasHandle_t,
+    /// Memory that cuBLAS works in, so that it takes none of its own in a capture; 0 where there was too little.
+    pub workspace: u64,
+    /// Bytes of memory that are taken on it.
+    pub held: AtomicUsize,
+    /// Whether the work of the stream is being captured.
+    pub capturing: AtomicBool,
     pub modules: Mutex<Modules>,
 }
 
@@ -33,7 +46,15 @@ impl Gpu {
     /// Opens a device by its number, from 0.
     ///
     /// Errors: no driver, NVRTC or cuBLAS, with what was looked for and where; a driver that is too old; no such device.
+    ///
+    /// Compiled kernels are kept in the user's cache folder: `$CORTADO_CACHE` (`off` for none), else `cortado` in
+    /// `$XDG_CACHE_HOME` or `~/.cache`.
     pub fn open(ordinal: usize) -> Result<Gpu> {
+        Gpu::open_caching(ordinal, super::cache::folder())
+    }
+
+    /// [`Gpu::open`] with compiled kernels kept in a folder, or nowhere.
+    pub fn open_caching(ordinal: usize, cache: Option<PathBuf>) -> Result<Gpu> {
         libraries::driver()?;
         let devices = super::count()?;
         if ordinal >= devices {
@@ -58,10 +79,25 @@ impl Gpu {
         let major = part(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = part(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         let stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
-        let blas = super::blas::open(stream)?;
-        let modules = Mutex::new(Modules::new(10 * major + minor)?);
+        let copies = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
+        let (blas, workspace, room) = super::blas::open(stream, major)?;
+        let held = AtomicUsize::new(room);
+        let capturing = AtomicBool::new(false);
+        let modules = Mutex::new(Modules::new(10 * major + minor, cache)?);
         let name = device::get_name(device).map_err(failed)?;
-        Ok(Gpu(Arc::new(Inner { ordinal, name, device, context, stream, blas, modules })))
+        Ok(Gpu(Arc::new(Inner {
+            ordinal,
+            name,
+            device,
+            context,
+            stream,
+            copies,
+            blas,
+            workspace,
+            held,
+            capturing,
+            modules,
+        })))
     }
 
     /// Its number.
@@ -74,6 +110,12 @@ impl Gpu {
         &self.0.name
     }
 
+    /// Bytes of its memory that are taken through this opening of it, the workspace of cuBLAS included; what the driver and the libraries take for
+    /// themselves is not known.
+    pub fn bytes(&self) -> usize {
+        self.0.held.load(Relaxed)
+    }
+
     /// Makes its context that of the calling thread: before every call of the driver.
     pub(super) fn enter(&self) -> Result<()> {
         // SAFETY: the context lives as long as `Inner`.
@@ -82,6 +124,7 @@ impl Gpu {
 
     /// Waits until all that was asked of it is done.
     pub fn synchronize(&self) -> Result<()> {
+        self.not_in_capture("be waited for")?;
         self.enter()?;
         // SAFETY: the stream lives as long as `Inner`.
         unsafe { stream::synchronize(self.0.stream) }.map_err(|e| driver_error("finish its work", e))
@@ -110,6 +153,10 @@ impl Drop for Inner {
             if ctx::set_current(self.context).is_ok() {
                 modules.unload();
                 let _ = cublas::result::destroy_handle(self.blas);
+                if self.workspace != 0 {
+                    let _ = free_sync(self.workspace);
+                }
+                let _ = stream::destroy(self.copies);
                 let _ = stream::destroy(self.stream);
             }
             let _ = primary_ctx::release(self.device);

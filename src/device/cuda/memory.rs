@@ -6,6 +6,7 @@ use crate::device::{Device, DeviceMemory};
 use crate::error::{Error, Kind, Result};
 use cudarc::driver::{result, sys};
 use std::marker::PhantomData;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Memory for `len` values on a GPU. What it holds means nothing until it is written.
 pub struct Memory<E> {
@@ -52,6 +53,7 @@ impl<E> View<E> {
 impl<E> Memory<E> {
     /// Takes memory. An error where the device has too little left.
     pub fn new(gpu: &Gpu, len: usize) -> Result<Memory<E>> {
+        gpu.not_in_capture("take memory")?;
         gpu.enter()?;
         let bytes = len.saturating_mul(size_of::<E>());
         let at = match bytes {
@@ -65,6 +67,7 @@ impl<E> Memory<E> {
                 )
             })?,
         };
+        gpu.0.held.fetch_add(bytes, Relaxed);
         Ok(Memory { gpu: gpu.clone(), at, len, kind: PhantomData })
     }
 
@@ -85,8 +88,48 @@ impl<E> Memory<E> {
     }
 }
 
+impl Memory<u64> {
+    /// Copies words from the host to its beginning.
+    pub fn write(&self, words: &[u64]) -> Result<()> {
+        self.send(words)
+    }
+
+    /// Copies its beginning to the host, when all that was asked of the device before is done.
+    pub fn read(&self, words: &mut [u64]) -> Result<()> {
+        self.take(words)
+    }
+}
+
+impl<E> Memory<E> {
+    fn send(&self, host: &[E]) -> Result<()> {
+        fits(host.len(), self.len)?;
+        if host.is_empty() {
+            return Ok(());
+        }
+        self.gpu.not_in_capture("take values from the host")?;
+        self.gpu.enter()?;
+        // SAFETY: the range lies in this memory. The host's memory is pageable: the driver has copied it when the call returns.
+        unsafe { result::memcpy_htod_async(self.at, host, self.gpu.0.stream) }
+            .map_err(|e| driver_error("take values from the host", e))
+    }
+
+    fn take(&self, host: &mut [E]) -> Result<()> {
+        fits(host.len(), self.len)?;
+        if host.is_empty() {
+            return Ok(());
+        }
+        self.gpu.not_in_capture("give values to the host")?;
+        self.gpu.enter()?;
+        // SAFETY: the range lies in this memory, and the copy is waited for.
+        unsafe { result::memcpy_dtoh_async(host, self.at, self.gpu.0.stream) }
+            .map_err(|e| driver_error("give values to the host", e))?;
+        self.gpu.synchronize()
+    }
+}
+
 impl<E> Drop for Memory<E> {
     fn drop(&mut self) {
+        self.gpu.0.held.fetch_sub(self.len * size_of::<E>(), Relaxed);
         if self.at != 0 && self.gpu.enter().is_ok() {
             // SAFETY: it was allocated in `new` and nobody else frees it. Freeing waits for kernels that use it.
             let _ = unsafe { result::free_sync(self.at) };
@@ -104,20 +147,11 @@ impl<T: Element> DeviceMemory<T> for Memory<T> {
     }
 
     fn upload(&mut self, host: &[T]) -> Result<()> {
-        fits(host.len(), self.len)?;
-        self.gpu.enter()?;
-        // SAFETY: the range lies in this memory. The host's memory is pageable: the driver has copied it when the call returns.
-        unsafe { result::memcpy_htod_async(self.at, host, self.gpu.0.stream) }
-            .map_err(|e| driver_error("take values from the host", e))
+        self.send(host)
     }
 
     fn download(&self, host: &mut [T]) -> Result<()> {
-        fits(host.len(), self.len)?;
-        self.gpu.enter()?;
-        // SAFETY: the range lies in this memory, and the copy is waited for.
-        unsafe { result::memcpy_dtoh_async(host, self.at, self.gpu.0.stream) }
-            .map_err(|e| driver_error("give values to the host", e))?;
-        self.gpu.synchronize()
+        self.take(host)
     }
 
     fn fill(&mut self, len: usize, value: T) -> Result<()> {

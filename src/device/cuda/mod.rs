@@ -4,19 +4,26 @@
 //! layers that launch them ([`Source`]); they are compiled for the device and the number type when first launched, and kept.
 
 mod blas;
+mod cache;
+mod event;
 mod gpu;
+mod graph;
 mod launch;
 mod libraries;
 mod memory;
 mod module;
 mod query;
+mod staging;
 
 pub use blas::Batch;
+pub use event::Event;
 pub use gpu::Gpu;
+pub use graph::Graph;
 pub use launch::{Arg, Grid};
 pub use memory::{Memory, View};
 pub use module::Source;
 pub use query::{Properties, count, query};
+pub use staging::{Pinned, Staging};
 
 use crate::error::{Error, Kind};
 use cudarc::driver::DriverError;

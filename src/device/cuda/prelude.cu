@@ -10,13 +10,13 @@ constexpr Real SMALLEST = sizeof(Real) == 4 ? Real(1.17549435e-38) : Real(2.2250
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < (unsigned)(n); i += gridDim.x * blockDim.x)
 
 // The sum of a value over the threads of a block, for all of them. Always added in the same order.
-__device__ inline Real block_sum(Real v) {
-  __shared__ Real parts[BLOCK / 32];
+template <class V> __device__ inline V block_sum(V v) {
+  __shared__ V parts[BLOCK / 32];
   for (int by = 16; by > 0; by /= 2) v += __shfl_xor_sync(0xffffffffu, v, by);
   __syncthreads();  // an earlier sum has been read
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
   __syncthreads();
-  Real sum = 0;
+  V sum = 0;
   for (int i = 0; i < BLOCK / 32; ++i) sum += parts[i];
   return sum;
 }
@@ -34,9 +34,8 @@ __device__ inline Real block_max(Real v) {
 }
 
 // Word `index` of a random stream (src/math/random.rs): Philox4x32-10.
-__device__ inline unsigned random_word(unsigned index, unsigned layer, unsigned pass_low, unsigned pass_high, unsigned key_low,
-                                       unsigned key_high) {
-  unsigned c0 = index / 4, c1 = layer, c2 = pass_low, c3 = pass_high;
+__device__ inline unsigned random_word(unsigned index, unsigned layer, unsigned long long pass, unsigned key_low, unsigned key_high) {
+  unsigned c0 = index / 4, c1 = layer, c2 = unsigned(pass), c3 = unsigned(pass >> 32);
   for (int round = 0; round < 10; ++round) {
     unsigned p0 = c0 * 0xD2511F53u, q0 = __umulhi(c0, 0xD2511F53u);
     unsigned p1 = c2 * 0xCD9E8D57u, q1 = __umulhi(c2, 0xCD9E8D57u);

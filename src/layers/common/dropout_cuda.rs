@@ -14,7 +14,6 @@ impl<T: Real> Dropout<T> {
         if !self.training {
             return gpu.copy(from, to);
         }
-        let words = [cx.pass as u32, (cx.pass >> 32) as u32, cx.seed as u32, (cx.seed >> 32) as u32];
         gpu.launch::<T>(
             &KERNELS,
             "dropout",
@@ -26,10 +25,9 @@ impl<T: Real> Dropout<T> {
                 self.threshold.into(),
                 self.scale.as_f64().into(),
                 (cx.layer & 0x00ff_ffff).into(),
-                words[0].into(),
-                words[1].into(),
-                words[2].into(),
-                words[3].into(),
+                cx.pass_on_device.into(),
+                (cx.seed as u32).into(),
+                ((cx.seed >> 32) as u32).into(),
             ],
         )
     }

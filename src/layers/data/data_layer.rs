@@ -2,9 +2,9 @@
 
 use crate::blob::Shape;
 use crate::data::{self, Batches, Options};
-use crate::device::Context;
+use crate::device::{Context, Gpu, Pinned};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, Feed, Forward, Layer, Reads, Setup};
 use crate::math::Real;
 use crate::proto::caffe::{DataParameter, LayerParameter, TransformationParameter};
 use std::ops::RangeInclusive;
@@ -81,6 +81,7 @@ impl<T: Real> Layer<T> for Data<T> {
         let Some(batches) = &mut self.batches else {
             return Err(Error::new(Kind::Net, "a Data layer is run before it is shaped"));
         };
+        batches.set_device(None);
         let next = match io.top.len() {
             1 => batches.next(io.top.get(0), &mut []),
             _ => {
@@ -95,6 +96,10 @@ impl<T: Real> Layer<T> for Data<T> {
         Ok(())
     }
 
+    fn feed(&mut self) -> Option<&mut dyn Feed<T>> {
+        Some(self)
+    }
+
     fn records(&self) -> Option<u64> {
         self.batches.as_ref().map(Batches::position)
     }
@@ -105,6 +110,23 @@ impl<T: Real> Layer<T> for Data<T> {
             None => return Err(Error::new(Kind::Net, "a Data layer is moved before it is shaped")),
         }
         Ok(())
+    }
+}
+
+impl<T: Real> Feed<T> for Data<T> {
+    fn peek(&mut self, gpu: &Gpu, top: usize) -> Result<&Pinned<T>> {
+        let batches = self.batches.as_mut();
+        let batches =
+            batches.ok_or_else(|| Error::new(Kind::Net, "a Data layer is run before it is shaped"))?;
+        batches.set_device(Some(gpu));
+        let batch = batches.peek().map_err(|e| e.in_field("data_param.source"))?;
+        Ok(if top == 0 { &batch.data } else { &batch.labels })
+    }
+
+    fn advance(&mut self) {
+        if let Some(batches) = &mut self.batches {
+            batches.advance();
+        }
     }
 }
 

@@ -3,19 +3,23 @@
 use super::{ContrastiveLoss, NEAR, label};
 use crate::device::{Arg, Context, Gpu, Grid, Memory, Source};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, DeviceCode, Forward, Inputs};
 use crate::math::Real;
 
 pub(crate) static KERNELS: Source =
     Source { name: "contrastive_loss.cu", parts: &[include_str!("contrastive_loss.cu")] };
 
 impl<T: Real> DeviceCode<T> for ContrastiveLoss<T> {
-    /// Marks that the host has are checked there, at no transfer; of those that only the device has, a wrong one makes the loss NaN.
-    fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        if let Some(i) = io.bottom.get(2).iter().position(|v| label::integer(*v).is_none()) {
-            let wrong = label::not_an_integer(io.bottom.get(2)[i], i, io.bottom.shape(2));
-            return Err(wrong.in_field("bottom[2]"));
+    /// At no transfer. Of marks that only the device has, a wrong one makes the loss NaN.
+    fn check(&mut self, bottom: &Inputs<'_, T>) -> Result<()> {
+        let marks = bottom.get(2);
+        match marks.iter().position(|v| label::integer(*v).is_none()) {
+            None => Ok(()),
+            Some(i) => Err(label::not_an_integer(marks[i], i, bottom.shape(2)).in_field("bottom[2]")),
         }
+    }
+
+    fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let (a, b, similar, y) =
             (io.bottom.device(0)?, io.bottom.device(1)?, io.bottom.device(2)?, io.top.device(0)?);
         let [difference, factor, term] = &mut self.device;

@@ -4,19 +4,22 @@ use super::{NormalizationMode, SoftmaxWithLoss};
 use crate::device::{Arg, Context, Gpu, Grid, Memory, Source};
 use crate::error::Result;
 use crate::layers::common::softmax::cuda::{TEXT, launch_backward, launch_forward};
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, DeviceCode, Forward, Inputs};
 use crate::math::Real;
 
 pub(crate) static KERNELS: Source =
     Source { name: "softmax_with_loss.cu", parts: &[TEXT, include_str!("softmax_with_loss.cu")] };
 
 impl<T: Real> DeviceCode<T> for SoftmaxWithLoss<T> {
-    /// Labels that the host has are checked there, at no transfer; of those that only the device has, a wrong one makes the loss NaN.
-    fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let on_host = io.bottom.get(1);
-        if !on_host.is_empty() {
-            self.labels.read(on_host, io.bottom.shape(1))?;
+    /// At no transfer. Of labels that only the device has, a wrong one makes the loss NaN.
+    fn check(&mut self, bottom: &Inputs<'_, T>) -> Result<()> {
+        match bottom.get(1) {
+            [] => Ok(()),
+            labels => self.labels.read(labels, bottom.shape(1)).map(|_| ()),
         }
+    }
+
+    fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let (x, labels, y) = (io.bottom.device(0)?, io.bottom.device(1)?, io.top.device(0)?);
         let [prob, normalizer, kept] = &mut self.device;
         gpu.copy(labels, Memory::ready(kept, gpu, labels.len)?.view())?;

@@ -3,18 +3,21 @@
 use super::Accuracy;
 use crate::device::{Arg, Context, Gpu, Grid, Memory, Source};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, DeviceCode, Forward, Inputs};
 use crate::math::Real;
 
 pub(crate) static KERNELS: Source = Source { name: "accuracy.cu", parts: &[include_str!("accuracy.cu")] };
 
 impl<T: Real> DeviceCode<T> for Accuracy {
-    /// Labels that the host has are checked there, at no transfer; of those that only the device has, a wrong one makes the share NaN.
-    fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let on_host = io.bottom.get(1);
-        if !on_host.is_empty() {
-            self.labels.read(on_host, io.bottom.shape(1))?;
+    /// At no transfer. Of labels that only the device has, a wrong one makes the share NaN.
+    fn check(&mut self, bottom: &Inputs<'_, T>) -> Result<()> {
+        match bottom.get(1) {
+            [] => Ok(()),
+            labels => self.labels.read(labels, bottom.shape(1)).map(|_| ()),
         }
+    }
+
+    fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let (x, labels) = (io.bottom.device(0)?, io.bottom.device(1)?);
         let right = Memory::ready(&mut self.device, gpu, labels.len)?.view();
         let [n, classes, inner, top_k] = [labels.len, self.classes, self.inner, self.top_k].map(Arg::from);

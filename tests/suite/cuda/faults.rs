@@ -11,7 +11,7 @@ fn every_fault_is_noticed_and_named() {
         let output = command.arg(name).env("LD_LIBRARY_PATH", &folder).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    for name in ["none", "reversed", "sum"] {
+    for name in ["none", "reversed", "sum", "streams"] {
         let (right, said) = run(name);
         assert!(right, "{name}: {said}");
     }

@@ -1,8 +1,10 @@
 //! The CUDA backend: on the stand-in of `tests/cuda_emulator`, or on a real GPU with `CORTADO_REQUIRE_GPU=1`.
 
+mod cache;
 #[path = "../../cuda_emulator/mod.rs"]
 mod emulator;
 mod faults;
+mod graphs;
 mod layers;
 mod nvrtc;
 mod table;
@@ -11,10 +13,71 @@ mod training;
 use cortado::device::Gpu;
 use std::sync::OnceLock;
 
+/// Whether the tests run on a real GPU.
+fn real() -> bool {
+    std::env::var_os("CORTADO_REQUIRE_GPU").is_some_and(|v| v == "1")
+}
+
+/// Asks a library of the stand-in for a count; nothing on a real GPU.
+fn count(library: &str, name: &[u8]) -> Option<u32> {
+    if real() {
+        return None;
+    }
+    let folder = emulator::build().ok()?;
+    // SAFETY: the library is loaded already, and the signature is the stand-in's.
+    unsafe {
+        let library = libloading::Library::new(folder.join(library)).unwrap();
+        Some(library.get::<unsafe extern "C" fn() -> u32>(name).unwrap()())
+    }
+}
+
+/// How many kernels this thread has launched one by one, those of graphs not counted.
+fn launches() -> u32 {
+    count("libcuda.so", b"emulator_launches").unwrap_or(0)
+}
+
+/// How many copies from pinned memory to the device this thread has asked for.
+fn pinned_copies() -> u32 {
+    count("libcuda.so", b"emulator_pinned_copies").unwrap_or(0)
+}
+
+/// A device that does its work at once, but the copies of its batches as late as it may. On a real GPU, as it likes.
+fn hasty_gpu() -> Option<Gpu> {
+    gpu()?;
+    if !real() {
+        let folder = emulator::build().ok()?;
+        // SAFETY: the library is loaded already, and the signature is the stand-in's. The stream for work is made before that for copies.
+        unsafe {
+            let library = libloading::Library::new(folder.join("libcuda.so")).unwrap();
+            library.get::<unsafe extern "C" fn(std::ffi::c_uint)>(b"emulator_eager").unwrap()(1);
+        }
+    }
+    gpu()
+}
+
+/// How many programs this thread has had compiled.
+fn compiled() -> u32 {
+    count("libnvrtc.so", b"emulator_compiled").unwrap_or(0)
+}
+
+/// How often this thread has had kernels of a name run, all of them if it is empty; nothing on a real GPU.
+fn runs(name: &str) -> Option<u32> {
+    if real() {
+        return None;
+    }
+    let (folder, name) = (emulator::build().ok()?, std::ffi::CString::new(name).unwrap());
+    type Runs = unsafe extern "C" fn(*const std::ffi::c_char) -> u32;
+    // SAFETY: as above.
+    unsafe {
+        let library = libloading::Library::new(folder.join("libcuda.so")).unwrap();
+        Some(library.get::<Runs>(b"emulator_runs").unwrap()(name.as_ptr()))
+    }
+}
+
 /// The GPU to test on: a real one where `CORTADO_REQUIRE_GPU` is 1, else the stand-in. Nothing, with the reason printed,
 /// where there is no compiler to build that.
 fn gpu() -> Option<Gpu> {
-    if std::env::var_os("CORTADO_REQUIRE_GPU").is_some_and(|v| v == "1") {
+    if real() {
         return Some(Gpu::open(0).expect("CORTADO_REQUIRE_GPU is set, but there is no GPU"));
     }
     match emulator::build() {
@@ -28,7 +91,8 @@ fn gpu() -> Option<Gpu> {
                     std::mem::forget(loaded.unwrap());
                 }
             });
-            Some(Gpu::open(0).unwrap())
+            // Without the user's folder: there what the stand-in compiles has no place.
+            Some(Gpu::open_caching(0, None).unwrap())
         }
         Err(reason) => {
             eprintln!("not tested on the stand-in for CUDA: {reason}");

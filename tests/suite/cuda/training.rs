@@ -7,7 +7,7 @@ use cortado::proto::{read_net, read_solver};
 use cortado::solver::{Event, Solver};
 
 /// LeNet on MNIST with batches of 8.
-fn lenet() -> SolverParameter {
+pub fn lenet() -> SolverParameter {
     let mut net = read_net("nets/mnist/lenet_train_test.prototxt").unwrap().message;
     for data in net.layer.iter_mut().filter_map(|l| l.data_param.as_mut()) {
         data.batch_size = Some(8);
@@ -149,4 +149,83 @@ fn several_precisions_share_a_device() {
         .unwrap();
     let single = train(&lenet(), Some(&gpu), 2).0;
     assert!(losses.iter().zip(&single).all(|(a, b)| (a - b).abs() < 1e-3), "{losses:?} {single:?}");
+}
+
+#[test]
+fn one_launch_updates_all_parameters() {
+    let Some(gpu) = super::gpu() else { return };
+    let param = SolverParameter { clip_gradients: Some(1e-3), ..lenet() };
+    let mut counts = Vec::new();
+    let count = |name| super::runs(name).unwrap_or(0);
+    let mut clipped = 0;
+    let mut watch = |event: &Event<'_>| match event {
+        Event::Clipped { norm, limit, scale } => {
+            assert!((norm * scale - limit).abs() < 1e-9);
+            clipped += 1;
+        }
+        Event::Iterated { .. } => counts.push([count("update"), count("norm_of_gradients"), count("clear")]),
+        _ => {}
+    };
+    let mut solver = Solver::<f32>::new(&param, None, &mut watch).unwrap();
+    solver.set_device(Some(&gpu)).unwrap();
+    solver.step(4, &mut watch).unwrap();
+    assert!(
+        solver.weights().iter().all(|p| p.diff.host().iter().any(|d| *d != 0.0)),
+        "the last step is there to be read"
+    );
+    solver.step(2, &mut watch).unwrap();
+    assert_eq!((clipped, counts.len()), (6, 6));
+    if super::runs("").is_some() {
+        // One of each kernel in an iteration; gradients are cleared by the update itself, but where the one before left them to be read.
+        let clear = counts[0][2];
+        for (i, [update, norm, cleared]) in counts.iter().enumerate() {
+            let after_a_call = u32::from(i >= 4);
+            assert_eq!(
+                [*update, *norm, *cleared],
+                [i as u32 + 1, i as u32 + 1, clear + after_a_call],
+                "{counts:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_next_batch_comes_while_this_one_trains() {
+    for gpu in [super::gpu(), super::hasty_gpu()].into_iter().flatten() {
+        batches_come_aside(&gpu);
+    }
+}
+
+fn batches_come_aside(gpu: &Gpu) {
+    let before = super::pinned_copies();
+    let mut copies = Vec::new();
+    let mut watch = |event: &Event<'_>| {
+        if let Event::Iterated { .. } = event {
+            // Of images and labels: those of this iteration and of the next.
+            copies.push(super::pinned_copies() - before);
+        }
+    };
+    let mut solver = Solver::<f32>::new(&lenet(), None, &mut watch).unwrap();
+    solver.set_device(Some(gpu)).unwrap();
+    solver.step(3, &mut watch).unwrap();
+    let records = |solver: &Solver<f32>| solver.net().nodes().iter().find_map(|n| n.layer.records());
+    assert_eq!(records(&solver), Some(24), "a batch that is on its way has not been handed out");
+    // Another place in the data: the batch that is on its way is the wrong one.
+    for node in solver.net_mut().nodes_mut() {
+        if node.layer.records().is_some() {
+            node.layer.seek(0).unwrap();
+        }
+    }
+    solver.step(2, &mut watch).unwrap();
+    assert_eq!(records(&solver), Some(16));
+    let labels = |net: &cortado::net::Net<f32>| net.data(net.blob("label").unwrap()).to_vec();
+    let mut fresh = Solver::<f32>::new(&lenet(), None, &mut |_: &Event<'_>| {}).unwrap();
+    fresh.step(2, &mut |_: &Event<'_>| {}).unwrap();
+    assert_eq!(labels(solver.net()), labels(fresh.net()));
+    let images = |net: &cortado::net::Net<f32>| net.data(net.blob("data").unwrap()).to_vec();
+    assert_eq!(images(solver.net()), images(fresh.net()));
+    if super::runs("").is_some() {
+        // The copy of one batch was for nothing.
+        assert_eq!(copies, [4, 6, 8, 12, 14]);
+    }
 }

@@ -3,7 +3,7 @@
 use super::RankHardLoss;
 use crate::device::{Arg, Context, Gpu, Grid, Memory, Source};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, DeviceCode, Forward, Inputs};
 use crate::math::Real;
 
 pub(crate) static KERNELS: Source =
@@ -21,13 +21,15 @@ pub(super) struct Room<T> {
 }
 
 impl<T: Real> DeviceCode<T> for RankHardLoss<T> {
-    /// Labels that the host has are checked there, at no transfer. An embedding that is not finite, or a wrong label that only the device
-    /// has, makes the loss NaN.
-    fn forward(&mut self, gpu: &Gpu, cx: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let (labels, shape) = (io.bottom.get(1), io.bottom.shape(1));
-        if !labels.is_empty() {
-            self.check_labels(labels, shape)?;
+    /// At no transfer. An embedding that is not finite, or a wrong label that only the device has, makes the loss NaN.
+    fn check(&mut self, bottom: &Inputs<'_, T>) -> Result<()> {
+        match bottom.get(1) {
+            [] => Ok(()),
+            labels => self.check_labels(labels, bottom.shape(1)),
         }
+    }
+
+    fn forward(&mut self, gpu: &Gpu, cx: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let (x, labels, y) = (io.bottom.device(0)?, io.bottom.device(1)?, io.top.device(0)?);
         let (n, rules, count) = (self.rows, &self.rules, self.count());
         let anchors = n / rules.pair_size;
@@ -40,15 +42,15 @@ impl<T: Real> DeviceCode<T> for RankHardLoss<T> {
         let margin: Arg = rules.margin.as_f64().into();
         let [rows, group, neg_num, hard] = [n, rules.pair_size, rules.neg_num, rules.hard].map(Arg::from);
         let [d, t, c, s] = [distances.into(), labels.into(), choice.into(), sums.into()];
-        let words = [cx.pass as u32, (cx.pass >> 32) as u32, cx.seed as u32, (cx.seed >> 32) as u32];
-        let [low, high, key, key_high] = words.map(Arg::from);
+        let [key, key_high] = [cx.seed as u32, (cx.seed >> 32) as u32].map(Arg::from);
+        let pass = cx.pass_on_device.into();
         let layer = (cx.layer & 0x00ff_ffff).into();
         let random = rules.random.into();
         gpu.launch::<T>(
             &KERNELS,
             "choose",
             Grid::Rows(anchors),
-            &[rows, group, neg_num, hard, random, margin, d, t, c, s, layer, low, high, key, key_high],
+            &[rows, group, neg_num, hard, random, margin, d, t, c, s, layer, pass, key, key_high],
         )?;
         let args = [rows, group, margin, d, c, s, coefficients.into()];
         gpu.launch::<T>(&KERNELS, "coefficients", Grid::Elements(n * n), &args)?;

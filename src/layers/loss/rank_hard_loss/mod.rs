@@ -81,7 +81,7 @@ impl<T: Real> RankHardLoss<T> {
         (2 * (self.rules.neg_num * self.rows / self.rules.pair_size)) as f64
     }
 
-    fn check(&self, x: &[T], x_shape: &Shape, labels: &[T], label_shape: &Shape) -> Result<()> {
+    fn check_batch(&self, x: &[T], x_shape: &Shape, labels: &[T], label_shape: &Shape) -> Result<()> {
         // A row that is not finite, or too large to be squared, shows on the diagonal.
         if let Some(row) = (0..self.rows).find(|i| !self.distances[i * self.rows + i].is_finite()) {
             let size = x.len() / self.rows;
@@ -178,7 +178,7 @@ impl<T: Real> Layer<T> for RankHardLoss<T> {
             T::zero(),
             &mut self.distances,
         );
-        self.check(x, io.bottom.shape(0), labels, io.bottom.shape(1))?;
+        self.check_batch(x, io.bottom.shape(0), labels, io.bottom.shape(1))?;
 
         let stream = Stream::new(cx.seed, cx.layer, cx.pass);
         let (rules, distances) = (&self.rules, &self.distances);

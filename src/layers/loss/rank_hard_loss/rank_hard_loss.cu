@@ -7,8 +7,8 @@ template <class V> __device__ inline bool before(V b, int row_b, V a, int row_a)
 // A block for each anchor. choice has four planes: near (0 no candidate, 1 candidate, 2 one of the nearest), the drawn word, drawn
 // first, chosen; each anchors x rows. sums has four planes of one number for each anchor: hinge terms, how many, active, negatives.
 extern "C" __global__ void choose(int rows, int group, int neg_num, int hard, int random, Real margin, const Real *distances,
-                                  const Real *labels, unsigned *choice, Real *sums, unsigned layer, unsigned pass_low,
-                                  unsigned pass_high, unsigned key_low, unsigned key_high) {
+                                  const Real *labels, unsigned *choice, Real *sums, unsigned layer,
+                                  const unsigned long long *pass, unsigned key_low, unsigned key_high) {
   int k = blockIdx.x, anchors = gridDim.x, i = k * group, p = i + 1;
   size_t plane = size_t(anchors) * rows;
   unsigned *near = choice + size_t(k) * rows, *word = near + plane, *first = word + plane, *chosen = first + plane;
@@ -17,7 +17,7 @@ extern "C" __global__ void choose(int rows, int group, int neg_num, int hard, in
   for (int j = threadIdx.x; j < rows; j += blockDim.x) {
     bool other = labels[j] != labels[i], candidate = other && reach - from_i[j] > 0;
     near[j] = candidate;
-    word[j] = random_word(2u * (unsigned(i) * rows + j), layer, pass_low, pass_high, key_low, key_high);
+    word[j] = random_word(2u * (unsigned(i) * rows + j), layer, *pass, key_low, key_high);
     candidates += candidate;
     negatives += other;
     active += candidate + (other && reach - from_p[j] > 0);
@@ -49,7 +49,7 @@ extern "C" __global__ void choose(int rows, int group, int neg_num, int hard, in
   __syncthreads();
   // Some of all that are left, by the words behind those.
   for (int j = threadIdx.x; j < rows; j += blockDim.x) {
-    word[j] = random_word(2u * (unsigned(i) * rows + j) + 1, layer, pass_low, pass_high, key_low, key_high);
+    word[j] = random_word(2u * (unsigned(i) * rows + j) + 1, layer, *pass, key_low, key_high);
   }
   __syncthreads();
   Real sum = 0, terms = 0;

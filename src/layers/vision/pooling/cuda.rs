@@ -27,19 +27,17 @@ impl<T: Real> DeviceCode<T> for Pooling {
         let mask = if io.top.len() > 1 { io.top.device(1)? } else { View::NONE };
         let s = self.sizes(y.len)?;
         let [x, y, at, mask] = [x.into(), y.into(), at.into(), mask.into()];
-        let [low, high] = [cx.pass as u32, (cx.pass >> 32) as u32].map(Arg::from);
         let [key, key_high] = [cx.seed as u32, (cx.seed >> 32) as u32].map(Arg::from);
         let layer = (cx.layer & 0x00ff_ffff).into();
         let (name, rest) = match (self.method, self.training) {
-            (PoolMethod::Max, _) => ("largest", [x, y, at, mask, mask, mask, mask]),
-            (PoolMethod::Ave, _) => ("mean", [x, y, at, mask, mask, mask, mask]),
-            (PoolMethod::Stochastic, true) => ("draw", [x, y, at, layer, low, high, key]),
-            (PoolMethod::Stochastic, false) => ("expect", [x, y, at, mask, mask, mask, mask]),
+            (PoolMethod::Max, _) => ("largest", [x, y, at, mask, mask, mask]),
+            (PoolMethod::Ave, _) => ("mean", [x, y, at, mask, mask, mask]),
+            (PoolMethod::Stochastic, true) => ("draw", [x, y, at, layer, cx.pass_on_device.into(), key]),
+            (PoolMethod::Stochastic, false) => ("expect", [x, y, at, mask, mask, mask]),
         };
-        let [a, b, c, d, e, f, g] = rest;
-        let args = [
-            s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], a, b, c, d, e, f, g, key_high,
-        ];
+        let [a, b, c, d, e, f] = rest;
+        let args =
+            [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], a, b, c, d, e, f, key_high];
         gpu.launch::<T>(&KERNELS, name, Grid::Elements(io.top.shape(0).count()), &args)
     }
 

@@ -61,13 +61,13 @@ extern "C" __global__ void mean(SIZES, const Real *x, Real *y) {
 }
 
 // The first value at which the running sum reaches a drawn part of the whole: word i of the layer's stream.
-extern "C" __global__ void draw(SIZES, const Real *x, Real *y, unsigned *at, unsigned layer, unsigned pass_low, unsigned pass_high,
+extern "C" __global__ void draw(SIZES, const Real *x, Real *y, unsigned *at, unsigned layer, const unsigned long long *pass,
                                 unsigned key_low, unsigned key_high) {
   FOR_EACH(i, n) {
     WINDOW(i);
     Real sum = 0;
     FOR_WINDOW(row, column) sum += x[first + row * width + column];
-    double uniform = random_word(i, layer, pass_low, pass_high, key_low, key_high) / 4294967296.0;
+    double uniform = random_word(i, layer, *pass, key_low, key_high) / 4294967296.0;
     Real threshold = Real(uniform) * sum, running = 0;
     unsigned chosen = 0;
     bool found = false;

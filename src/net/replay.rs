@@ -1,0 +1,254 @@
+//! Whole iterations on a device: captured in a graph once the net has run, then repeated at the cost of one launch.
+
+use super::{Net, Node};
+use crate::blob::{Blob, Buffer, BufferId, Residence, Weights};
+use crate::device::{Gpu, Graph};
+use crate::error::Result;
+use crate::layers::{Inputs, Sharing};
+use crate::math::Real;
+use std::mem::take;
+
+/// Iterations that run layer by layer before one is captured: the first takes memory and compiles kernels, in the second everything is where
+/// it stays.
+const WARM_UP: u32 = 2;
+
+/// What is known of repeating the iterations of a net.
+pub(super) struct Replay {
+    /// Whether it is wanted.
+    on: bool,
+    /// Iterations since the net or its place changed.
+    runs: u32,
+    captured: Option<Captured>,
+    /// Why it cannot be done.
+    refused: Option<String>,
+    /// Where memory is now; kept for its room.
+    layout: Vec<(u64, bool)>,
+}
+
+struct Captured {
+    graph: Graph,
+    /// Where memory was when it was captured. It is worth nothing where that has changed.
+    layout: Vec<(u64, bool)>,
+    /// Whose values the places hold at the end, and which of them were computed.
+    state: Vec<(Option<usize>, bool)>,
+}
+
+/// How a net runs its iterations on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Iterations {
+    /// Layer by layer, so far or because that is wanted.
+    Launched,
+    /// From a graph.
+    Replayed,
+    /// Layer by layer, because this keeps them out of a graph.
+    Refused(String),
+}
+
+impl Default for Replay {
+    fn default() -> Replay {
+        Replay { on: true, runs: 0, captured: None, refused: None, layout: Vec::new() }
+    }
+}
+
+impl Replay {
+    /// Forgets what was captured: the net has changed.
+    pub fn forget(&mut self) {
+        (self.runs, self.captured, self.refused) = (0, None, None);
+    }
+}
+
+impl<T: Real> Net<T> {
+    /// Whether iterations on a device are captured in a graph and repeated from it (they are, unless told otherwise). All results are the
+    /// same.
+    pub fn set_graphs(&mut self, on: bool) {
+        self.replay.forget();
+        self.replay.on = on;
+    }
+
+    /// How the last iteration on a device was run.
+    pub fn iterations(&self) -> Iterations {
+        match (&self.replay.captured, &self.replay.refused) {
+            (Some(_), _) => Iterations::Replayed,
+            (None, Some(why)) => Iterations::Refused(why.clone()),
+            (None, None) => Iterations::Launched,
+        }
+    }
+
+    /// Forgets a captured iteration, because what comes after backward is another now.
+    pub(crate) fn forget_graph(&mut self) {
+        self.replay.forget();
+    }
+
+    /// [`Net::forward`], [`Net::backward`], then `then`: launches that must be the same each time. The weighted sum of the losses.
+    ///
+    /// On a device the losses are read when everything has been asked for, and from the third call on a graph takes the place of single
+    /// launches, where the net allows it: only layers that have code for the device, but for those at its beginning that make data; no
+    /// `debug_info`.
+    pub(crate) fn iterate(
+        &mut self,
+        weights: &mut Weights<T>,
+        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
+    ) -> Result<f64> {
+        let device = self.cx.device.clone().filter(|_| self.debug.is_none());
+        let Some(gpu) = device else {
+            let loss = self.forward(weights)?;
+            self.backward(weights)?;
+            then(weights)?;
+            return Ok(loss);
+        };
+        self.begin_pass()?;
+        let first = self.make_data(&gpu, weights)?;
+        if self.replay.on && self.replay.refused.is_none() && self.replay.runs == 0 {
+            self.replay.refused = self.refusal(first);
+        }
+        let replayed = self.replay(&gpu, first, weights, then)?;
+        if !replayed {
+            self.launch_all(first, weights, then)?;
+            self.replay.runs = self.replay.runs.saturating_add(1);
+        }
+        self.begin_feeds(&gpu);
+        self.losses()
+    }
+
+    /// The iteration as a graph, if there is one or it can be made now; whether it was.
+    fn replay(
+        &mut self,
+        gpu: &Gpu,
+        first: usize,
+        weights: &mut Weights<T>,
+        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
+    ) -> Result<bool> {
+        if !self.replay.on || self.replay.refused.is_some() || self.replay.runs < WARM_UP {
+            return Ok(false);
+        }
+        let layout = self.layout(weights);
+        if let Some(captured) = self.replay.captured.take_if(|c| c.layout != layout) {
+            drop(captured); // something has moved: once more from the start
+            (self.replay.runs, self.replay.layout) = (0, layout);
+            return Ok(false);
+        }
+        if self.replay.captured.is_none() {
+            match gpu.capture(|| self.launch_all(first, weights, then)) {
+                Ok(graph) => {
+                    let mut state = Vec::new();
+                    self.store.state(&mut state);
+                    let layout = layout.clone();
+                    self.replay.captured = Some(Captured { graph, layout, state });
+                }
+                // An error of a layer will show again when it is run.
+                Err(error) => {
+                    (self.replay.refused, self.replay.layout) = (Some(error.to_string()), layout);
+                    return Ok(false);
+                }
+            }
+        } else {
+            self.check_bottoms(first)?;
+        }
+        self.replay.layout = layout;
+        let Some(captured) = &self.replay.captured else { return Ok(false) };
+        captured.graph.launch()?;
+        self.store.set_state(&captured.state);
+        for param in self.nodes.iter().flat_map(|n| &n.params) {
+            let param = weights.get_mut(*param);
+            for buffer in [&mut param.data, &mut param.diff] {
+                if matches!(buffer.residence(), Residence::Device | Residence::Both) {
+                    buffer.on_device_mut()?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Everything but the data, layer by layer.
+    fn launch_all(
+        &mut self,
+        first: usize,
+        weights: &mut Weights<T>,
+        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
+    ) -> Result<()> {
+        for i in first..self.nodes.len() {
+            self.run_forward(i, weights)?;
+        }
+        self.backward(weights)?;
+        then(weights)
+    }
+
+    /// Runs the layers at the beginning that make data on the host, and brings to the device what the others read, parameters included. How
+    /// many layers that were.
+    fn make_data(&mut self, gpu: &Gpu, weights: &mut Weights<T>) -> Result<usize> {
+        let first = self.nodes.iter_mut().position(|n| !makes_data(n) && !settled(n));
+        let first = first.unwrap_or(self.nodes.len());
+        for i in 0..first {
+            self.run_forward(i, weights)?;
+        }
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let (data, rest) = nodes.split_at_mut(first);
+        for node in rest.iter_mut().filter(|n| !settled(n)) {
+            if node.layer.device_code().is_none() {
+                continue;
+            }
+            for id in node.bottom.iter().map(|&b| blobs[b].data).filter(|&id| made_by(data, blobs, id)) {
+                store.get_mut(id).to_device(gpu, &mut cx.transfers)?;
+            }
+            for (&p, &learned) in node.params.iter().zip(&node.learned) {
+                let param = weights.get_mut(p);
+                param.data.to_device(gpu, &mut cx.transfers)?;
+                if learned && node.need_backward {
+                    param.diff.to_device(gpu, &mut cx.transfers)?;
+                }
+            }
+        }
+        Ok(first)
+    }
+
+    /// What the layers have to say of their bottoms that the host has, in an iteration that does not call them.
+    fn check_bottoms(&mut self, first: usize) -> Result<()> {
+        let Net { nodes, blobs, store, .. } = self;
+        let (data, rest) = nodes.split_at_mut(first);
+        for node in rest {
+            let mut read = node.bottom.iter().map(|&b| blobs[b].data);
+            if !read.any(|id| made_by(data, blobs, id)) {
+                continue;
+            }
+            let bottom = Inputs::data_of(store, blobs, &node.bottom);
+            if let Some(code) = node.layer.device_code() {
+                code.check(&bottom).map_err(|e| e.in_nth_layer(&node.name, node.nth))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the layers behind the data cannot be captured.
+    fn refusal(&mut self, first: usize) -> Option<String> {
+        let mut nodes = self.nodes.iter_mut().skip(first);
+        let on_host = nodes.find_map(|n| (!settled(n) && n.layer.device_code().is_none()).then_some(n));
+        on_host.map(|n| format!("layer \"{}\" ({}) runs on the host", n.name, n.param.r#type()))
+    }
+
+    fn layout(&mut self, weights: &Weights<T>) -> Vec<(u64, bool)> {
+        let mut layout = take(&mut self.replay.layout);
+        layout.clear();
+        self.store.layout(&mut layout);
+        for param in self.nodes.iter().flat_map(|n| &n.params) {
+            let param = weights.get(*param);
+            let at = |b: &Buffer<T>| b.on_device().map_or((0, true), |v| (v.at, false));
+            layout.extend([at(&param.data), at(&param.diff)]);
+        }
+        layout
+    }
+}
+
+/// Whether one of these layers makes a buffer.
+fn made_by<T: Real>(nodes: &[Node<T>], blobs: &[Blob], id: BufferId) -> bool {
+    nodes.iter().flat_map(|n| &n.top).any(|&t| blobs[t].data == id)
+}
+
+/// Whether a layer makes data on the host, at the beginning of a net.
+fn makes_data<T: Real>(node: &mut Node<T>) -> bool {
+    node.bottom.is_empty() && node.layer.device_code().is_none()
+}
+
+/// Whether a layer has nothing to do in a forward pass: its tops are its bottoms.
+fn settled<T: Real>(node: &Node<T>) -> bool {
+    matches!(node.layer.sharing(), Sharing::Data | Sharing::DataAndDiff)
+}

@@ -1,0 +1,67 @@
+// Streams, events and graphs of the stand-in for CUDA.
+#pragma once
+#include "emulator.h"
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace emulator {
+
+enum Result { Success = 0, InvalidValue = 1, OutOfMemory = 2, NotInitialized = 3, NoDevice = 100, InvalidDevice = 101,
+              InvalidImage = 200, InvalidContext = 201, IllegalState = 401, NotFound = 500, NotReady = 600,
+              CaptureUnsupported = 900, CaptureInvalidated = 901, CaptureIsolation = 905, CaptureImplicit = 906, CapturedEvent = 907,
+              CaptureWrongThread = 908 };
+
+using Work = std::function<void()>;
+
+struct Graph {
+  std::vector<Work> nodes;
+  std::vector<std::string> kernels;    // by name, one for each launch
+  bool broken = false;                 // something happened that a capture forbids
+};
+
+struct Stream {
+  std::deque<Work> queue;
+  uint64_t asked = 0, done = 0;        // pieces of work
+  bool eager = false;                  // does its work at once
+  std::shared_ptr<Graph> capture;      // while it captures
+};
+
+struct Event {
+  std::chrono::steady_clock::time_point at;
+  bool recorded = false, happened = false;
+  Stream *stream = nullptr;
+  uint64_t ticket = 0;                 // its place among the work of the stream
+  const Graph *captured = nullptr;     // recorded while this was captured
+};
+
+Stream *create_stream();
+void destroy_stream(void *stream);
+int enqueue(void *stream, Work work);  // or makes it a node
+bool capturing(void *stream);
+void finish(Stream *stream, uint64_t until);
+void finish(void *stream);
+void finish_all();
+
+// The error, where the calling thread captures: the capture is then broken.
+int unsafe_in_capture(int error = CaptureUnsupported);
+
+void pin(const void *at, size_t bytes);
+void unpin(const void *at);
+bool is_pinned(const void *at, size_t bytes);
+
+int begin_capture(void *stream, int mode);
+int end_capture(void *stream, Graph **graph);
+int launch_graph(const Graph *graph, void *stream);
+int record(Event *event, void *stream);
+int wait(void *stream, Event *event);  // the stream waits
+int wait(Event *event);                // the host waits
+
+// For tests: a launch of a kernel that the calling thread asks for.
+void count_run(const std::string &kernel);
+void note_launch(void *stream, const std::string &kernel);
+bool note_node(void *stream, const std::string &kernel);  // whether the stream captures
+
+} // namespace emulator
