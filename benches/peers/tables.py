@@ -29,14 +29,20 @@ def timed(r, program):
     return number(ms) + (f" ({ratio:.2f})" if ratio else "")
 
 
+def undisturbed(r):
+    """The ratio of the least times to the best peer; runs of older versions have none."""
+    return f"{r['least_best']:.2f}" if r.get("least_best") else ""
+
+
 def means(records, keys):
     """A line for each number of threads: geometric means of the ratios to the best peer."""
     lines = []
     for t in dict.fromkeys(r["threads"] for r in records):
-        of = [r["best"] for r in records if r["threads"] == t and r["best"]]
-        if of:
-            lines.append(f"- {t} thread{'s' if t > 1 else ''}: {geometric_mean(of):.2f} times as fast as the best peer in "
-                         f"the geometric mean of {len(of)} {keys}, {min(of):.2f} at least")
+        for key, what in [("best", "medians"), ("least_best", "least times")]:
+            of = [r[key] for r in records if r["threads"] == t and r.get(key)]
+            if of:
+                lines.append(f"- {t} thread{'s' if t > 1 else ''}, {what}: {geometric_mean(of):.2f} times as fast as the best "
+                             f"peer in the geometric mean of {len(of)} {keys}, {min(of):.2f} at least")
     return "\n".join(lines) + "\n"
 
 
@@ -48,8 +54,8 @@ def training(records, ceiling):
         least = r["flops"] / (ceiling * r["threads"]) / 1e6 if ceiling else None
         share = f"{100 * least / r['ms']['Cortado']:.0f} %" if least else ""
         best = f"{r['best']:.2f}" if r["best"] else ""
-        rows.append([r["net"], r["threads"], *[timed(r, p) for p in columns], best, number(least), share])
-    text = table(["net", "threads", *columns, "best peer / Cortado", "ceiling", "share"], rows)
+        rows.append([r["net"], r["threads"], *[timed(r, p) for p in columns], best, undisturbed(r), number(least), share])
+    text = table(["net", "threads", *columns, "best peer / Cortado", "of the least times", "ceiling", "share"], rows)
     text += "\n" + means(records, "nets")
     single = {r["net"]: r["ms"]["Cortado"] for r in records if r["threads"] == 1}
     for t in sorted({r["threads"] for r in records} - {1}):
@@ -63,8 +69,8 @@ def training(records, ceiling):
 def inference(records):
     columns = programs(records, "ms")
     rows = [[r["net"], r["batch"], r["threads"], *[timed(r, p) for p in columns],
-             f"{r['best']:.2f}" if r["best"] else ""] for r in records]
-    text = table(["net", "batch", "threads", *columns, "best peer / Cortado"], rows) + "\n" + means(records, "cases")
+             f"{r['best']:.2f}" if r["best"] else "", undisturbed(r)] for r in records]
+    text = table(["net", "batch", "threads", *columns, "best peer / Cortado", "of the least times"], rows) + "\n" + means(records, "cases")
     for peer in programs(records, "differences"):
         largest = max(r["differences"][peer] for r in records if peer in r["differences"])
         text += f"- largest difference of an output from {peer}: {largest:.1e} of the largest output\n"
