@@ -134,14 +134,12 @@ impl Lanes<f64> for Neon {
     }
 
     #[inline(always)]
-    unsafe fn unturn(v: &[float64x2_t; 4], to: &mut [f64], pitch: usize) {
-        assert!(to.len() >= pitch + 4);
-        // SAFETY: as above; four numbers are good for each of the 2 lanes, as the line above checked.
+    unsafe fn unturn(v: &[float64x2_t; 4], to: &[*mut f64; 16], offset: usize) {
+        // SAFETY: as above; four numbers are good for each of the 2 lanes, as the caller promises.
         unsafe {
-            let to = to.as_mut_ptr();
             for i in [0, 2] {
-                vst1q_f64(to.add(i), vzip1q_f64(v[i], v[i + 1]));
-                vst1q_f64(to.add(pitch + i), vzip2q_f64(v[i], v[i + 1]));
+                vst1q_f64(to[0].add(offset + i), vzip1q_f64(v[i], v[i + 1]));
+                vst1q_f64(to[1].add(offset + i), vzip2q_f64(v[i], v[i + 1]));
             }
         }
     }
