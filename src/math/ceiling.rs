@@ -1,6 +1,6 @@
 //! How fast one core can multiply and add: what the rates of layers are compared with.
 
-use super::simd::{self, Isa, Tile};
+use super::simd::{self, Isa, Next, Sums, Tile};
 use super::{Real, scratch};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -32,14 +32,8 @@ pub fn ceiling<T: Real>() -> f64 {
             a: a.as_ptr(),
             b: b.as_ptr(),
             b_step: columns,
-            c: c.as_mut_ptr(),
-            c_step: columns,
-            columns,
-            beta: T::zero(),
-            scale: std::ptr::null(),
-            bias: std::ptr::null(),
-            other: std::ptr::null(),
-            floor: T::neg_infinity(),
+            next: Next::NONE,
+            sums: Sums::plain(c.as_mut_ptr(), columns, columns, T::zero()),
         };
         let (begin, mut best) = (Instant::now(), f64::INFINITY);
         while begin.elapsed() < PATIENCE {

@@ -3,8 +3,9 @@
 use super::Convolution;
 use super::windows::Columns;
 use crate::math::Real;
+use crate::math::gemm::Ending;
 use crate::math::gemm::pack::Matrix;
-use crate::math::gemm::product::{Ending, Output, Product};
+use crate::math::gemm::product::{Output, Product};
 use crate::math::gemm::{Side, Strips};
 use crate::math::simd;
 

@@ -1,6 +1,7 @@
 //! Matrix products in the manner of BLIS: operands packed into panels, a tile of C in registers. Where a side is
 //! short, packing the other operands would cost as much as the product: they are read in place.
 
+mod ending;
 pub(crate) mod pack;
 pub(crate) mod product;
 mod single;
@@ -11,7 +12,7 @@ pub(crate) mod tests;
 use super::Real;
 use super::simd::{self, Isa};
 use super::vector;
-pub use product::Ending;
+pub use ending::Ending;
 use product::{Output, Product};
 pub(crate) use strips::{Side, Strips};
 

@@ -1,10 +1,11 @@
 //! The loops around the tiles.
 
+use super::Ending;
 use super::pack::{Panel, Source, Split};
 use crate::math::Real;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
-use crate::math::simd::{Kernels, Tile};
+use crate::math::simd::{Kernels, Next, Tile};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -71,59 +72,6 @@ impl<'a, T> Output<'a, T> {
     }
 }
 
-/// What happens to each sum of a product or convolution at its end: `max(scale·y + bias + other, floor)`.
-#[derive(Clone, Copy, Debug)]
-pub struct Ending<'a, T> {
-    /// A factor per row (output channel); 1 if there is none.
-    pub scale: Option<&'a [T]>,
-    /// What is added per row.
-    pub bias: Option<&'a [T]>,
-    /// Numbers to add that lie as the results do.
-    pub other: Option<&'a [T]>,
-    /// The least result: 0 is a ReLU, −∞ changes nothing.
-    pub floor: T,
-}
-
-impl<'a, T: Real> Ending<'a, T> {
-    /// The sums as they are.
-    pub fn none() -> Self {
-        Ending::bias(None)
-    }
-
-    /// The sums plus a bias, if there is one.
-    pub fn bias(bias: Option<&'a [T]>) -> Self {
-        Ending { scale: None, bias, other: None, floor: T::neg_infinity() }
-    }
-
-    /// The ending of some rows of the same results.
-    pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
-        let some = |all: Option<&'a [T]>| all.map(|all| &all[rows.clone()]);
-        Ending { scale: some(self.scale), bias: some(self.bias), ..*self }
-    }
-
-    /// The ending of some rows, whose results start at `at`.
-    pub(crate) fn part(&self, rows: Range<usize>, at: usize) -> Self {
-        Ending { other: self.other.map(|other| other.get(at..).unwrap_or_default()), ..self.rows(rows) }
-    }
-
-    /// `scale·y + bias` alone.
-    pub(crate) fn lines(&self) -> Self {
-        Ending { other: None, floor: T::neg_infinity(), ..*self }
-    }
-
-    /// What [`Ending::lines`] leaves to be done to results from `at` on.
-    #[inline(always)]
-    pub(crate) fn finish(&self, at: usize, y: &mut [T]) {
-        let floor = self.floor;
-        // As the kernels' maximum, which keeps a NaN of y.
-        let least = |y: T| if y < floor { floor } else { y };
-        match self.other {
-            Some(other) => y.iter_mut().zip(&other[at..]).for_each(|(y, &x)| *y = least(*y + x)),
-            None => y.iter_mut().for_each(|y| *y = least(*y)),
-        }
-    }
-}
-
 /// `C = end(A·B + beta·C)`, where A is m × k and B is k × n.
 pub(crate) struct Product<'a, T: 'static, A, B> {
     pub kernels: &'a Kernels<T>,
@@ -142,7 +90,7 @@ pub(crate) struct Product<'a, T: 'static, A, B> {
 
 /// How an index is cut into blocks: within each `period` (an image), every `each`.
 #[derive(Clone, Copy)]
-struct Cut {
+pub(crate) struct Cut {
     len: usize,
     period: usize,
     each: usize,
@@ -150,7 +98,7 @@ struct Cut {
 
 impl Cut {
     /// Blocks of about `each`, multiples of `unit`, which do not cross images larger than they are.
-    fn new(len: usize, image: usize, each: usize, unit: usize) -> Cut {
+    pub(crate) fn new(len: usize, image: usize, each: usize, unit: usize) -> Cut {
         let period = if image <= each { len } else { image };
         let even = period.div_ceil(period.div_ceil(each)).next_multiple_of(unit);
         Cut { len, period, each: even.min(period) }
@@ -160,11 +108,11 @@ impl Cut {
         self.period.div_ceil(self.each)
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.len.div_ceil(self.period) * self.per_period()
     }
 
-    fn block(&self, i: usize) -> Range<usize> {
+    pub(crate) fn block(&self, i: usize) -> Range<usize> {
         let (period, i) = (i / self.per_period() * self.period, i % self.per_period());
         let end = (period + self.period).min(self.len);
         (period + i * self.each).min(end)..(period + (i + 1) * self.each).min(end)
@@ -367,22 +315,16 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
             a: left.as_ptr(),
             b: right.as_ptr(),
             b_step: b.width,
-            c: std::ptr::null_mut(),
-            c_step: c.row,
-            columns: b.len,
-            beta,
-            scale: end.scale.map_or(std::ptr::null(), <[T]>::as_ptr),
-            bias: end.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
-            other: std::ptr::null(),
-            floor: end.floor,
+            next: Next::NONE,
+            sums: end.sums(std::ptr::null_mut(), c.row, b.len, beta),
         };
         if column + b.len <= c.columns {
             // SAFETY: rows i.. and columns j.. lie inside C, whose bounds `Output` checked; the panels hold
             // k · width numbers; no other task has this tile.
             unsafe {
                 let at = i * c.row + image * c.image + column;
-                tile.c = c.data.add(at);
-                tile.other = end.other.map_or(std::ptr::null(), |other| other.as_ptr().add(at));
+                tile.sums.c = c.data.add(at);
+                tile.sums.other = end.other.map_or(std::ptr::null(), |other| other.as_ptr().add(at));
                 self.kernels.tile(a.len, b.width, &tile);
             }
             return;
@@ -390,10 +332,10 @@ impl<T: Real, A: Source<T>, B: Source<T>> Product<'_, T, A, B> {
         // The tile spans images: computed aside, where the old numbers are brought first.
         let mut aside = [T::zero(); 512];
         assert!(a.len * b.width <= aside.len());
-        tile.c = aside.as_mut_ptr();
-        tile.c_step = b.width;
+        tile.sums.c = aside.as_mut_ptr();
+        tile.sums.c_step = b.width;
         if end.other.is_some() {
-            tile.floor = T::neg_infinity();
+            tile.sums.floor = T::neg_infinity();
         }
         // SAFETY: as above, and the tile aside is long enough.
         unsafe {

@@ -1,11 +1,11 @@
 //! Products with a short side: only the small operand is packed, the long one is read where it lies.
 
+use super::Ending;
 use super::pack::{Matrix, Panel, Source, Split};
-use super::product::Ending;
 use crate::math::Real;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
-use crate::math::simd::{Kernels, Soon, Strip};
+use crate::math::simd::{Kernels, Soon, Strip, Sums};
 use std::ops::Range;
 
 /// Bytes of packed vectors that one task sweeps, which should stay in the second-level cache.
@@ -305,16 +305,12 @@ impl<T: Real, V: Source<T>> Strips<'_, T, V> {
             b,
             b_step,
             soon,
-            c: c.at(at),
-            c_step: self.c_step,
-            turned: self.turned,
-            columns: panel.len,
-            alpha: self.alpha,
-            beta: if k.start > 0 { T::one() } else { self.beta },
-            scale: end.scale.map_or(std::ptr::null(), <[T]>::as_ptr),
-            bias: end.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
-            other: end.other.map_or(std::ptr::null(), |other| other[at..].as_ptr()),
-            floor: end.floor,
+            sums: Sums {
+                turned: self.turned,
+                alpha: self.alpha,
+                other: end.other.map_or(std::ptr::null(), |other| other[at..].as_ptr()),
+                ..end.sums(c.at(at), self.c_step, panel.len, if k.start > 0 { T::one() } else { self.beta })
+            },
         };
         // SAFETY: the rows lie inside S, the panel inside V or its packed copy, the tile inside C, whose length the
         // caller of `run` checked; no other task has it.

@@ -5,6 +5,7 @@ use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
 use super::patch::{Correlate, Patch};
 use super::strip;
+use super::sums::Sums;
 use super::winograd::{Gather, Spread};
 use crate::math::Real;
 
@@ -35,7 +36,7 @@ pub struct Kernels<T: 'static> {
     pub(super) tap_rows: [usize; 2],
 }
 
-/// A tile of `C = max(scale·(A·B + beta·C) + bias + other, floor)`: what to read and where to write.
+/// A tile of a product of packed operands: what to read and where to write.
 pub(crate) struct Tile<T> {
     /// Length of the sums.
     pub k: usize,
@@ -45,22 +46,25 @@ pub(crate) struct Tile<T> {
     pub b: *const T,
     /// See `b`.
     pub b_step: usize,
-    /// First element of the tile in C, whose rows are `c_step` apart.
-    pub c: *mut T,
-    /// See `c`.
-    pub c_step: usize,
-    /// Columns of C to write; the vectors of B may be longer.
-    pub columns: usize,
-    /// Factor of the old C; 0 ignores what is there, NaN too.
-    pub beta: T,
-    /// One factor per row, or null.
-    pub scale: *const T,
-    /// One number per row to add, or null.
-    pub bias: *const T,
-    /// Numbers to add that lie as those of C do, or null.
-    pub other: *const T,
-    /// The least number written: −∞ for none.
-    pub floor: T,
+    /// What a tile of two vectors brings into the second-level cache meanwhile.
+    pub next: Next<T>,
+    /// Where the sums go.
+    pub sums: Sums<T>,
+}
+
+/// Memory that will be used soon: a line for each of the `k` steps of a tile. The address of one comes from that of the
+/// line before, since more arithmetic would take the ports of the multiplications.
+#[derive(Clone, Copy)]
+pub(crate) struct Next<T> {
+    /// Never read, so it may be any address.
+    pub start: *const T,
+    /// Numbers from line to line; 0 if there is nothing to ask for.
+    pub step: usize,
+}
+
+impl<T> Next<T> {
+    /// Nothing.
+    pub(crate) const NONE: Next<T> = Next { start: std::ptr::null(), step: 0 };
 }
 
 impl<T: Real> Kernels<T> {
@@ -88,17 +92,23 @@ impl<T: Real> Kernels<T> {
     }
 }
 
-/// Body of the tile kernels: `MR` rows and `NV` vectors in registers.
+/// The sums of a tile, and the asking for what is next, if there is a `NEXT`.
 ///
 /// # Safety
-/// As [`Kernels::tile`], and only inside a function compiled for the instruction set of `S`.
+/// As [`micro`].
 #[inline(always)]
-pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(t: &Tile<T>) {
+unsafe fn multiply<T: Real, S: Lanes<T>, const MR: usize, const NV: usize, const NEXT: bool>(
+    t: &Tile<T>,
+) -> [[S::V; NV]; MR] {
     // SAFETY: promised by the caller.
     unsafe {
         let mut sums = [[S::splat(T::zero()); NV]; MR];
-        let (mut a, mut b) = (t.a, t.b);
+        let (mut a, mut b, mut next) = (t.a, t.b, t.next.start);
         for _ in 0..t.k {
+            if NEXT {
+                S::prefetch_far(next);
+                next = next.wrapping_add(t.next.step);
+            }
             let mut right = [S::splat(T::zero()); NV];
             for (j, v) in right.iter_mut().enumerate() {
                 *v = S::load(b.add(j * S::COUNT));
@@ -112,18 +122,36 @@ pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usiz
             a = a.add(MR);
             b = b.add(t.b_step);
         }
-        let zero = S::splat(T::zero());
-        let beta = S::splat(t.beta);
+        sums
+    }
+}
+
+/// Body of the tile kernels: `MR` rows and `NV` vectors in registers.
+///
+/// # Safety
+/// As [`Kernels::tile`], and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(t: &Tile<T>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        // A narrow tile has no time to ask.
+        let sums = if NV == 1 || t.next.step == 0 {
+            multiply::<T, S, MR, NV, false>(t)
+        } else {
+            multiply::<T, S, MR, NV, true>(t)
+        };
         // Every index into `sums` must be a constant once loops are unrolled, or all of it would be written to memory in
         // each step of the loop above: so what is long goes through memory once.
-        let plain = t.scale.is_null() && t.other.is_null() && t.floor == T::neg_infinity();
-        if t.columns == NV * S::COUNT && plain {
+        let to = &t.sums;
+        let plain = to.scale.is_null() && to.other.is_null() && to.floor == T::neg_infinity();
+        if to.columns == NV * S::COUNT && plain && !to.turned && to.alpha == T::one() {
+            let (zero, beta) = (S::splat(T::zero()), S::splat(to.beta));
             for (i, row) in sums.iter().enumerate() {
-                let bias = if t.bias.is_null() { zero } else { S::splat(*t.bias.add(i)) };
+                let bias = if to.bias.is_null() { zero } else { S::splat(*to.bias.add(i)) };
                 for (j, &sum) in row.iter().enumerate() {
-                    let c = t.c.add(i * t.c_step + j * S::COUNT);
+                    let c = to.c.add(i * to.c_step + j * S::COUNT);
                     let sum = S::add(sum, bias);
-                    S::store(c, if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) });
+                    S::store(c, if to.beta == T::zero() { sum } else { S::mul_add(beta, S::load(c), sum) });
                 }
             }
             return;
@@ -135,23 +163,6 @@ pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usiz
                 S::store(room.add((i * NV + j) * S::COUNT), sum);
             }
         }
-        let floor = S::splat(t.floor);
-        for i in 0..MR {
-            let scale = S::splat(if t.scale.is_null() { T::one() } else { *t.scale.add(i) });
-            let bias = if t.bias.is_null() { zero } else { S::splat(*t.bias.add(i)) };
-            for j in 0..t.columns.div_ceil(S::COUNT) {
-                let c = t.c.add(i * t.c_step + j * S::COUNT);
-                let sum = S::load(room.add((i * NV + j) * S::COUNT));
-                let n = (t.columns - j * S::COUNT).min(S::COUNT);
-                let sum = if t.beta == T::zero() { sum } else { S::mul_add(beta, S::load_first(c, n), sum) };
-                let y = S::mul_add(scale, sum, bias);
-                let y = if t.other.is_null() {
-                    y
-                } else {
-                    S::add(y, S::load_first(t.other.add(i * t.c_step + j * S::COUNT), n))
-                };
-                S::store_first(c, S::max(floor, y), n);
-            }
-        }
+        to.write::<S, MR>(room, NV * S::COUNT);
     }
 }

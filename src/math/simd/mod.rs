@@ -23,14 +23,16 @@ mod neon_f64;
 mod patch;
 mod plain;
 mod strip;
+mod sums;
 mod winograd;
 
 pub use kernels::Kernels;
-pub(crate) use kernels::Tile;
+pub(crate) use kernels::{Next, Tile};
 pub(crate) use lines::{Blend, Dots, Lines};
 pub(crate) use moves::{Copy, Fold, Run, Turn};
 pub(crate) use patch::{Correlate, Patch};
 pub(crate) use strip::{Soon, Strip};
+pub(crate) use sums::Sums;
 pub(crate) use winograd::{Gather, POINTS, Place, SIDE, Spread};
 
 use super::Real;

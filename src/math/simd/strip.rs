@@ -2,6 +2,7 @@
 
 use super::kernels::Kernels;
 use super::lanes::Lanes;
+use super::sums::Sums;
 use crate::math::Real;
 use std::hint::black_box;
 use std::mem::MaybeUninit;
@@ -9,8 +10,7 @@ use std::mem::MaybeUninit;
 /// Most numbers in a row of a tile: three vectors of 16.
 const WIDEST: usize = 48;
 
-/// A tile of `C = max(scale·(alpha·A·B + beta·C) + bias + other, floor)`, where A may lie in any order and rows of B hold whole
-/// vectors.
+/// A tile of a product whose A may lie in any order and whose rows of B hold whole vectors.
 pub(crate) struct Strip<T> {
     /// Length of the sums.
     pub k: usize,
@@ -26,26 +26,8 @@ pub(crate) struct Strip<T> {
     pub b_step: usize,
     /// What to bring into the second-level cache meanwhile.
     pub soon: Soon<T>,
-    /// Element (i, j) of C is at `i·c_step + j`; if `turned` at `j·c_step + i`.
-    pub c: *mut T,
-    /// See `c`.
-    pub c_step: usize,
-    /// See `c`.
-    pub turned: bool,
-    /// Columns of C to write; the vectors of B may be longer.
-    pub columns: usize,
-    /// Factor of the product.
-    pub alpha: T,
-    /// Factor of the old C; 0 ignores what is there, NaN too.
-    pub beta: T,
-    /// One factor per row of C, or null.
-    pub scale: *const T,
-    /// One number per row to add, or null, as `scale`.
-    pub bias: *const T,
-    /// Numbers to add that lie as those of C do, or null, as `scale`.
-    pub other: *const T,
-    /// The least number written: −∞ for none.
-    pub floor: T,
+    /// Where the sums go.
+    pub sums: Sums<T>,
 }
 
 /// Memory that will be used soon: eight rows side by side, `row` numbers apart; of one row after the other, the line
@@ -92,11 +74,11 @@ impl<T: Real> Kernels<T> {
 pub(super) unsafe fn walk<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(t: &Strip<T>) {
     // SAFETY: promised by the caller.
     unsafe {
-        if !t.turned {
+        if !t.sums.turned {
             // C is here by the time the sums are done.
             for i in 0..MR {
                 for j in 0..NV {
-                    S::prefetch(t.c.wrapping_add(i * t.c_step + j * S::COUNT));
+                    S::prefetch(t.sums.c.wrapping_add(i * t.sums.c_step + j * S::COUNT));
                 }
             }
         }
@@ -129,72 +111,6 @@ pub(super) unsafe fn walk<T: Real, S: Lanes<T>, const MR: usize, const NV: usize
                 S::store(aside.add(i * WIDEST + j * S::COUNT), sum);
             }
         }
-        if t.turned { turned::<T, S, MR>(t, aside) } else { straight::<T, S, MR>(t, aside) }
-    }
-}
-
-/// What becomes of `sum` for the first `n` numbers at place `at` of C.
-#[inline(always)]
-unsafe fn write<T: Real, S: Lanes<T>>(t: &Strip<T>, at: usize, n: usize, sum: S::V, scale: S::V, bias: S::V) {
-    // SAFETY: `n` numbers are good there.
-    unsafe {
-        let c = t.c.add(at);
-        let sum = S::mul_add(S::splat(t.alpha), sum, S::splat(T::zero()));
-        let load = |p: *const T| if n == S::COUNT { S::load(p) } else { S::load_first(p, n) };
-        let sum = if t.beta == T::zero() { sum } else { S::mul_add(S::splat(t.beta), load(c), sum) };
-        let y = S::mul_add(scale, sum, bias);
-        let y = if t.other.is_null() { y } else { S::add(y, load(t.other.add(at))) };
-        let y = S::max(S::splat(t.floor), y);
-        if n == S::COUNT { S::store(c, y) } else { S::store_first(c, y, n) }
-    }
-}
-
-/// Writes the sums, rows of `WIDEST` numbers.
-#[inline(always)]
-unsafe fn straight<T: Real, S: Lanes<T>, const MR: usize>(t: &Strip<T>, sums: *const T) {
-    for i in 0..MR {
-        // SAFETY: the caller's C has these columns, a row of sums whole vectors, scale and bias this row.
-        unsafe {
-            let scale = S::splat(if t.scale.is_null() { T::one() } else { *t.scale.add(i) });
-            let bias = S::splat(if t.bias.is_null() { T::zero() } else { *t.bias.add(i) });
-            for j in (0..t.columns).step_by(S::COUNT) {
-                let n = (t.columns - j).min(S::COUNT);
-                let sum = S::load(sums.add(i * WIDEST + j));
-                write::<T, S>(t, i * t.c_step + j, n, sum, scale, bias);
-            }
-        }
-    }
-}
-
-/// Writes the sums transposed.
-#[inline(always)]
-unsafe fn turned<T: Real, S: Lanes<T>, const MR: usize>(t: &Strip<T>, sums: *const T) {
-    for first in (0..MR).step_by(S::COUNT) {
-        let n = (MR - first).min(S::COUNT);
-        // Rows past the last one repeat it.
-        let mut rows = [sums; 16];
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = sums.wrapping_add((first + i.min(n - 1)) * WIDEST);
-        }
-        for at in (0..t.columns).step_by(S::TURN) {
-            // SAFETY: a row of sums holds whole vectors, of which TURN divides the length; C has what is written.
-            unsafe {
-                S::turn(
-                    &rows,
-                    at,
-                    #[inline(always)]
-                    |i, column| {
-                        let row = at + i;
-                        if row < t.columns {
-                            let at = row * t.c_step + first;
-                            let line =
-                                |of: *const T, none| S::splat(if of.is_null() { none } else { *of.add(row) });
-                            let (scale, bias) = (line(t.scale, T::one()), line(t.bias, T::zero()));
-                            write::<T, S>(t, at, n, column, scale, bias);
-                        }
-                    },
-                );
-            }
-        }
+        t.sums.write::<S, MR>(aside, WIDEST);
     }
 }

@@ -15,8 +15,8 @@ pub(super) use filters::Filters;
 pub(super) use tiles::{Images, Tiles};
 
 use crate::math::Real;
+use crate::math::gemm::Ending;
 use crate::math::gemm::pack::Split;
-use crate::math::gemm::product::Ending;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;

@@ -3,7 +3,7 @@
 use crate::math::Real;
 use crate::math::gemm::pack::Split;
 use crate::math::shared::Shared;
-use crate::math::simd::{Kernels, Tile};
+use crate::math::simd::{Kernels, Next, Sums, Tile};
 
 /// Bytes of k that a panel holds at once.
 const K_BYTES: usize = 2048;
@@ -33,19 +33,14 @@ impl<T: Real> Points<'_, T> {
             let beta = if first == 0 { self.beta } else { T::one() };
             for a in panels.clone().map(|i| rows.panel(i, self.m)) {
                 for b in columns.panels(self.n) {
+                    let c = c.at(a.start * self.c_step + b.start);
                     let tile = Tile {
                         k,
                         a: u[a.start * self.k + first * a.width..].as_ptr(),
                         b: v[b.start * self.k + first * b.width..].as_ptr(),
                         b_step: b.width,
-                        c: c.at(a.start * self.c_step + b.start),
-                        c_step: self.c_step,
-                        columns: b.width,
-                        beta,
-                        scale: std::ptr::null(),
-                        bias: std::ptr::null(),
-                        other: std::ptr::null(),
-                        floor: T::neg_infinity(),
+                        next: Next::NONE,
+                        sums: Sums::plain(c, self.c_step, b.width, beta),
                     };
                     // SAFETY: the panels hold k groups from the first on, C the tile, as the lines above checked; no other
                     // task has these rows.
