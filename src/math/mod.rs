@@ -14,6 +14,7 @@ mod scratch;
 mod shared;
 mod simd;
 pub mod softmax;
+mod team;
 pub mod vector;
 
 pub use ceiling::ceiling;
@@ -25,3 +26,4 @@ pub use random::{Purpose, Stream};
 pub use real::Real;
 pub(crate) use scratch::scratch;
 pub use simd::{Isa, Kernels, vectorised};
+pub use team::awake;

@@ -5,6 +5,7 @@
 
 use super::Real;
 use super::simd::vectorised;
+pub(crate) use super::team::join;
 
 /// Calls `f` with every index below `n`, in pieces of at most `grain`.
 pub fn for_each_index(n: usize, grain: usize, f: impl Fn(usize) + Sync) {
@@ -16,7 +17,7 @@ fn halve(begin: usize, end: usize, grain: usize, f: &(impl Fn(usize) + Sync)) {
         return (begin..end).for_each(f);
     }
     let middle = begin + middle(end - begin, grain);
-    rayon::join(|| halve(begin, middle, grain, f), || halve(middle, end, grain, f));
+    join(|| halve(begin, middle, grain, f), || halve(middle, end, grain, f));
 }
 
 /// Half of `len`, rounded up to whole grains.
@@ -36,7 +37,7 @@ pub fn for_each_chunk<A: Send>(a: &mut [A], grain: usize, f: impl Fn(usize, &mut
         }
         let middle = middle(a.len(), grain);
         let (left, right) = a.split_at_mut(middle);
-        rayon::join(|| go(offset, left, grain, f), || go(offset + middle, right, grain, f));
+        join(|| go(offset, left, grain, f), || go(offset + middle, right, grain, f));
     }
     go(0, a, grain.max(1), &f);
 }
@@ -63,7 +64,7 @@ pub fn for_each_chunk2<A: Send, B: Send>(
         }
         let middle = middle(a.len(), grain);
         let ((a, a2), (b, b2)) = (a.split_at_mut(middle), b.split_at_mut(middle));
-        rayon::join(|| go(offset, a, b, grain, f), || go(offset + middle, a2, b2, grain, f));
+        join(|| go(offset, a, b, grain, f), || go(offset + middle, a2, b2, grain, f));
     }
     let n = a.len().min(b.len());
     debug_assert!(a.len() == n && b.len() == n);
@@ -95,7 +96,7 @@ pub fn for_each_chunk3<A: Send, B: Send, C: Send>(
         let middle = middle(a.len(), grain);
         let ((a, a2), (b, b2)) = (a.split_at_mut(middle), b.split_at_mut(middle));
         let (c, c2) = c.split_at_mut(middle);
-        rayon::join(|| go(offset, a, b, c, grain, f), || go(offset + middle, a2, b2, c2, grain, f));
+        join(|| go(offset, a, b, c, grain, f), || go(offset + middle, a2, b2, c2, grain, f));
     }
     let n = a.len().min(b.len()).min(c.len());
     debug_assert!(a.len() == n && b.len() == n && c.len() == n);
@@ -127,10 +128,8 @@ pub fn reduce<R: Send>(
             return vectorised(|| f(range));
         }
         let middle = range.start + middle(range.len(), grain);
-        let (a, b) = rayon::join(
-            || go(range.start..middle, grain, f, combine),
-            || go(middle..range.end, grain, f, combine),
-        );
+        let (a, b) =
+            join(|| go(range.start..middle, grain, f, combine), || go(middle..range.end, grain, f, combine));
         combine(a, b)
     }
     if n == 0 { empty } else { go(0..n, grain.max(1), &f, &combine) }

@@ -7,7 +7,7 @@ use super::{Net, Node};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Forward, Inputs, Layer, Outputs, Params, Sharing, Step};
-use crate::math::Real;
+use crate::math::{Real, awake};
 use crate::proto::caffe::Phase;
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 
@@ -42,11 +42,7 @@ impl<T: Real> Net<T> {
     /// Runs all layers forward; the weighted sum of the losses. Each call is the next pass of the random streams.
     pub fn forward(&mut self, weights: &mut Weights<T>) -> Result<f64> {
         self.begin_pass()?;
-        let mut loss = 0.0;
-        for i in 0..self.nodes.len() {
-            loss += self.forward_layer(i, weights)?;
-        }
-        Ok(loss)
+        awake(|| (0..self.nodes.len()).map(|i| self.forward_layer(i, weights)).sum())
     }
 
     /// Begins a pass: what [`Net::forward`] does before it runs the layers one by one.
@@ -145,10 +141,7 @@ impl<T: Real> Net<T> {
             return Err(Error::new(Kind::Net, "the net was built for forward passes alone")
                 .suggest("build it with force_backward, or with Keep::All"));
         }
-        for i in (0..self.nodes.len()).rev() {
-            self.backward_layer(i, weights)?;
-        }
-        Ok(())
+        awake(|| (0..self.nodes.len()).rev().try_for_each(|i| self.backward_layer(i, weights)))
     }
 
     /// Runs one layer backward, if it needs it.

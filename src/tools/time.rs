@@ -5,7 +5,7 @@ use super::gradient_checker::{Draw, GradientChecker};
 use crate::blob::Weights;
 use crate::device::{Event, Gpu};
 use crate::error::Result;
-use crate::math::Real;
+use crate::math::{Real, awake};
 use crate::net::{Iterations, Net, Node};
 use std::time::Instant;
 
@@ -101,16 +101,19 @@ pub fn time<T: Real>(
     for iteration in 0..iterations {
         weights.clear_diffs()?;
         net.begin_pass()?;
-        clock.mark(0)?;
-        for i in 0..layers {
-            net.forward_layer(i, weights)?;
-            clock.mark(1 + i)?;
-        }
         let last = if backward_too { 2 * layers } else { layers };
-        for i in (0..layers).rev().filter(|_| backward_too) {
-            net.backward_layer(i, weights)?;
-            clock.mark(2 * layers - i)?;
-        }
+        awake(|| -> Result<()> {
+            clock.mark(0)?;
+            for i in 0..layers {
+                net.forward_layer(i, weights)?;
+                clock.mark(1 + i)?;
+            }
+            for i in (0..layers).rev().filter(|_| backward_too) {
+                net.backward_layer(i, weights)?;
+                clock.mark(2 * layers - i)?;
+            }
+            Ok(())
+        })?;
         clock.wait(last)?;
         let mut data = 0.0;
         for (i, sum) in layer_forward.iter_mut().enumerate() {

@@ -330,7 +330,7 @@ fn for_each_channels<T: Real>(
         let middle = sums.len() / 2;
         let (left, right) = view.split_at(Axis(1), middle);
         let (sums, more) = sums.split_at_mut(middle);
-        rayon::join(|| go(first, left, sums, group, f), || go(first + middle, right, more, group, f));
+        parallel::join(|| go(first, left, sums, group, f), || go(first + middle, right, more, group, f));
     }
     go(0, view, sums, group, &f);
 }

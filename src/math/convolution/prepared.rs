@@ -73,7 +73,7 @@ pub(super) fn prepare<T: Real>(plan: &Convolution, w: &[T], prepared: &mut [T]) 
 /// `y = end(w * x)` for prepared weights.
 pub(super) fn forward<T: Real>(plan: &Convolution, x: &[T], prepared: &[T], end: &Ending<T>, y: &mut [T]) {
     let (pixels, len) = (plan.windows.pixels, len::<T>(plan));
-    let (outputs, depth) = (plan.geometry.num_output / plan.geometry.groups, plan.depth());
+    let outputs = plan.geometry.num_output / plan.geometry.groups;
     for (group, prepared) in prepared.chunks_exact(len).take(plan.geometry.groups).enumerate() {
         if let Some(tiles) = &plan.winograd.forward {
             let filters = Filters { data: prepared, ordered: true, ..plan.filters(prepared, 0, false) };
@@ -97,13 +97,21 @@ fn multiply<T: Real>(plan: &Convolution, windows: &Columns<T>, w: &[T], end: &En
     let split = rows(kernels);
     scratch(depth * pixels, |packed: &mut [T]| {
         let out = Shared::new(packed);
-        let each = GRAIN.div_ceil(pixels * blocks.block(0).len());
-        for_each_index(blocks.count(), each, |block| {
-            let k = blocks.block(block);
-            let part = out.part(k.start * pixels, k.len() * pixels);
-            // SAFETY: blocks lie one after another, and no other task has this one.
+        // Planes are packed panel by panel; windows that overlap a block of k at once, to pad only once.
+        let cuts = if plan.windows.are_planes() { split.count(pixels) } else { 1 };
+        let each = GRAIN.div_ceil(pixels * blocks.block(0).len() / cuts);
+        for_each_index(blocks.count() * cuts, each, |task| {
+            let k = blocks.block(task / cuts);
+            let row = split.panel(task % cuts, pixels);
+            let lanes = if cuts == 1 { 0..pixels } else { row.start..row.start + row.len };
+            let part = out.part(k.start * pixels + lanes.start * k.len(), lanes.len() * k.len());
+            // SAFETY: panels of blocks lie one after another, and no other task has these.
             let part = unsafe { std::slice::from_raw_parts_mut(part.at(0), part.len()) };
-            windows.pack(kernels, 0..pixels, k, split, part);
+            if cuts == 1 {
+                windows.pack(kernels, lanes, k, split, part);
+            } else {
+                windows.panel(kernels, lanes.clone(), k, lanes.len(), part);
+            }
         });
         let (packed, y) = (&*packed, Shared::new(y));
         // A task is a panel of outputs, whose weights come by once.

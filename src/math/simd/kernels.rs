@@ -134,6 +134,7 @@ unsafe fn multiply<T: Real, S: Lanes<T>, const MR: usize, const NV: usize, const
 pub(super) unsafe fn micro<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(t: &Tile<T>) {
     // SAFETY: promised by the caller.
     unsafe {
+        t.sums.bring::<S, MR, NV>();
         // A narrow tile has no time to ask.
         let sums = if NV == 1 || t.next.step == 0 {
             multiply::<T, S, MR, NV, false>(t)

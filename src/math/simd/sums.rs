@@ -36,6 +36,33 @@ impl<T: Real> Sums<T> {
         Sums { c, c_step, turned: false, columns, alpha, beta, scale: none, bias: none, other: none, floor }
     }
 
+    /// Asks for C and what is added to it, so that they are here by the time the sums are done: they lie in more rows
+    /// than the processor follows by itself.
+    #[inline(always)]
+    pub(super) unsafe fn bring<S: Lanes<T>, const MR: usize, const NV: usize>(&self) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe {
+            let line = |at: usize| {
+                S::prefetch(self.c.wrapping_add(at));
+                if !self.other.is_null() {
+                    S::prefetch(self.other.wrapping_add(at));
+                }
+            };
+            if self.turned {
+                // What the tile before has not touched.
+                for j in 0..self.columns {
+                    line(j * self.c_step + MR - 1);
+                }
+            } else {
+                for i in 0..MR {
+                    for j in 0..NV {
+                        line(i * self.c_step + j * S::COUNT);
+                    }
+                }
+            }
+        }
+    }
+
     /// Writes `MR` rows of sums, `pitch` numbers apart.
     ///
     /// # Safety
