@@ -98,24 +98,27 @@ impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
             return Ok(());
         }
         let (function, reads) = (&self.0, self.0.reads());
-        let y = io.top.get(0);
-        let x = if reads.bottom { io.bottom.get(0) } else { y };
-        let y = if reads.top { y } else { x };
+        // What is not read need not be kept, and may have no values.
+        let x = if reads.bottom { Some(io.bottom.get(0)) } else { None };
+        let y = if reads.top { Some(io.top.get(0)) } else { x };
+        let values = x.or(y).zip(y);
         let dx = io.bottom_diff.get(0);
         let dy = if io.top_diff.in_place(0) { None } else { Some(io.top_diff.get(0)) };
+        let slope = function.df(T::zero(), T::zero());
         parallel::for_each_chunk(
             dx,
             GRAIN,
             #[inline(always)]
-            |at, dx| {
-                let values = x[at..].iter().zip(&y[at..]);
-                match dy {
-                    None => dx.iter_mut().zip(values).for_each(|(d, (&x, &y))| *d *= function.df(x, y)),
-                    Some(dy) => {
-                        let pairs = dx.iter_mut().zip(&dy[at..]);
-                        pairs.zip(values).for_each(|((dx, &dy), (&x, &y))| *dx = dy * function.df(x, y));
-                    }
+            |at, dx| match (values.map(|(x, y)| x[at..].iter().zip(&y[at..])), dy) {
+                (Some(values), None) => {
+                    dx.iter_mut().zip(values).for_each(|(d, (&x, &y))| *d *= function.df(x, y));
                 }
+                (Some(values), Some(dy)) => {
+                    let pairs = dx.iter_mut().zip(&dy[at..]);
+                    pairs.zip(values).for_each(|((dx, &dy), (&x, &y))| *dx = dy * function.df(x, y));
+                }
+                (None, None) => dx.iter_mut().for_each(|d| *d *= slope),
+                (None, Some(dy)) => dx.iter_mut().zip(&dy[at..]).for_each(|(dx, &dy)| *dx = dy * slope),
             },
         );
         Ok(())

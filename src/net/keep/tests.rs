@@ -28,7 +28,7 @@ fn random_net(stream: &mut Stream) -> String {
         let one = |kind: &str, top: &str, more: &str| {
             format!("layer {{ name: 'l{i}' type: '{kind}' bottom: '{a}' top: '{top}' {more} }}\n")
         };
-        let (layers, top) = match below(18) {
+        let (layers, top) = match below(19) {
             0 | 1 => (
                 one(
                     "Convolution",
@@ -52,6 +52,8 @@ fn random_net(stream: &mut Stream) -> String {
             8 => (one("LRN", &y, "lrn_param { local_size: 3 alpha: 0.5 }"), y),
             9 => (one("Pooling", &y, "pooling_param { kernel_size: 3 stride: 1 pad: 1 }"), y),
             10 => (one("BatchNorm", &y, ""), y),
+            // Its gradient needs no values at all.
+            17 => (one("Power", &y, "power_param { scale: 2 shift: 1 }"), y),
             // A chain that runs as one.
             16 => {
                 let norm = one("BatchNorm", &y, "");
