@@ -170,7 +170,8 @@ pub trait Layer<T: Real>: Send {
 /// pass of the same shapes: the number of the pass is on the device for kernels to read
 /// ([`Context::pass_on_device`]), memory of the layer's own is taken in the first pass and stays where it is, and nothing goes to the host.
 pub trait DeviceCode<T: Real> {
-    /// Looks at the bottoms that the host has, before each forward pass: labels, say. The others are empty there.
+    /// Looks at the bottoms that the host has, before each forward pass: labels, say. The others are empty there. What is wrong with one
+    /// of those is to make the results NaN: the net, when it reads them, then asks once more, with all bottoms that have no gradient.
     fn check(&mut self, _bottom: &Inputs<'_, T>) -> Result<()> {
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::{Net, Node};
 use crate::blob::{Buffer, Residence, Weights};
 use crate::device::{Context, Gpu, Memory, Transfers, View};
 use crate::error::Result;
+use crate::layers::Inputs;
 use crate::math::Real;
 
 impl<T: Real> Net<T> {
@@ -51,9 +52,33 @@ impl<T: Real> Net<T> {
             return Ok(());
         }
         for blob in self.outputs() {
-            self.store.get_mut(self.blobs[blob].data).to_host(&mut self.cx.transfers)?;
+            let buffer = self.store.get_mut(self.blobs[blob].data);
+            buffer.to_host(&mut self.cx.transfers)?;
+            if buffer.host().iter().any(|v| v.as_f64().is_nan())
+                && let Some(maker) = self.nodes.iter().rposition(|n| n.top.contains(&blob))
+            {
+                self.ask_again(maker)?;
+            }
         }
         Ok(())
+    }
+
+    /// Shows a layer whose results are not numbers what it read that has no gradient, from the device where it is still there: labels that
+    /// were computed there were looked at by nobody, and wrong ones give no number. The layer's error, if it finds one.
+    pub(super) fn ask_again(&mut self, i: usize) -> Result<()> {
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let node = &mut nodes[i];
+        for (k, &b) in node.bottom.iter().enumerate() {
+            let id = blobs[b].data;
+            if cx.device.is_some() && !node.layer.differentiable(k) && store.holds(id) {
+                fetch(store.get_mut(id), cx)?;
+            }
+        }
+        let bottom = Inputs::data_of(store, blobs, &node.bottom);
+        match node.layer.device_code().filter(|_| cx.device.is_some()) {
+            Some(code) => code.check(&bottom).map_err(|e| e.in_nth_layer(&node.name, node.nth)),
+            None => Ok(()),
+        }
     }
 
     fn fetch_blobs(&mut self) -> Result<()> {

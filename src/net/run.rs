@@ -90,11 +90,15 @@ impl<T: Real> Net<T> {
     fn loss(&mut self, i: usize) -> Result<f64> {
         let Net { nodes, blobs, store, cx, .. } = self;
         let node = &nodes[i];
-        let mut loss = 0.0;
+        let (mut loss, mut odd) = (0.0, false);
         for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
             store.get_mut(blobs[t].data).to_host(&mut cx.transfers)?;
             let values = store.get(blobs[t].data).host();
             loss += f64::from(w) * values.iter().map(|v| v.as_f64()).sum::<f64>();
+            odd |= values.iter().any(|v| v.as_f64().is_nan());
+        }
+        if odd {
+            self.ask_again(i)?;
         }
         Ok(loss)
     }

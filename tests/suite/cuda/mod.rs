@@ -5,6 +5,7 @@ mod cache;
 mod emulator;
 mod faults;
 mod graphs;
+mod labels;
 mod layers;
 mod nvrtc;
 mod table;
