@@ -15,6 +15,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     matches.pool()?.install(|| {
         let mut log = Log::new();
         let gpu = matches.gpu()?;
+        matches.precise(gpu.as_ref())?;
         let iterations: usize = matches.number("iterations", 50)?;
         if iterations == 0 {
             return Err(Error::new(Kind::Usage, "no iterations to run").expected("--iterations 1 or more"));

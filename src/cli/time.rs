@@ -19,6 +19,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     pool.install(|| {
         let log = Log::new();
         let gpu = matches.gpu()?;
+        matches.precise(gpu.as_ref())?;
         let info = |text: &str| log.info(From::Caffe, text);
         let iterations: usize = matches.number("iterations", 50)?;
         if iterations == 0 {

@@ -228,6 +228,8 @@ impl<T: Real> Net<T> {
     fn layout(&mut self, weights: &Weights<T>) -> Vec<(u64, bool)> {
         let mut layout = take(&mut self.replay.layout);
         layout.clear();
+        // Another precision would be other launches.
+        layout.push((self.cx.device.as_ref().map_or(0, |gpu| gpu.precision() as u64), false));
         self.store.layout(&mut layout);
         for param in self.nodes.iter().flat_map(|n| &n.params) {
             let param = weights.get(*param);

@@ -11,7 +11,10 @@ impl<T: Real> Net<T> {
     /// Runs the net on a device from now on, or on the host (`None`). Layers without device code go on running on the host,
     /// and what lies between is transferred and [counted](Net::transfers). On a device layers are not fused: each
     /// launches its own kernels.
+    ///
+    /// Errors: a device that multiplies in bf16, for a net of double precision; what the device says.
     pub fn set_device(&mut self, device: Option<Gpu>, weights: &mut Weights<T>) -> Result<()> {
+        device.as_ref().map_or(Ok(()), Gpu::suits::<T>)?;
         self.fetch(weights)?;
         if self.cx.device.is_some() && self.cx.device != device {
             // Memory is of the one device.

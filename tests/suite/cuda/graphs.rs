@@ -11,14 +11,14 @@ use cortado::tools::time;
 
 /// What a run leaves: losses, bits of the final weights, launches one by one before the end of each iteration.
 #[derive(Debug, PartialEq)]
-struct Run {
-    losses: Vec<f64>,
-    weights: Vec<u32>,
+pub struct Run {
+    pub losses: Vec<f64>,
+    pub weights: Vec<u32>,
     launches: Vec<u32>,
-    iterations: Iterations,
+    pub iterations: Iterations,
 }
 
-fn train(param: &SolverParameter, gpu: &Gpu, graphs: bool, iterations: usize) -> Run {
+pub fn train(param: &SolverParameter, gpu: &Gpu, graphs: bool, iterations: usize) -> Run {
     let (mut losses, mut launches) = (Vec::new(), Vec::new());
     let mut watch = |event: &Event<'_>| {
         if let Event::Iterated { loss, .. } = event {
@@ -52,7 +52,7 @@ fn as_on_host(param: &SolverParameter, losses: &[f64]) {
 }
 
 /// Trains with a graph and without: everything must be the same.
-fn same(param: &SolverParameter, gpu: &Gpu, iterations: usize) -> Run {
+pub fn same(param: &SolverParameter, gpu: &Gpu, iterations: usize) -> Run {
     let (with, without) = (train(param, gpu, true, iterations), train(param, gpu, false, iterations));
     assert_eq!(without.iterations, Iterations::Launched);
     assert_eq!((&with.losses, with.losses.len()), (&without.losses, iterations));

@@ -8,6 +8,7 @@ mod graphs;
 mod labels;
 mod layers;
 mod nvrtc;
+mod precision;
 mod table;
 mod training;
 
