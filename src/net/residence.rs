@@ -1,6 +1,6 @@
 //! Where the values of a net are. Here, before a layer runs, is the only place that brings them from host to device and back.
 
-use super::{Net, Node};
+use super::{Net, Node, fuse_device};
 use crate::blob::{Buffer, Residence, Weights};
 use crate::device::{Context, Gpu, Memory, Transfers, View};
 use crate::error::Result;
@@ -9,8 +9,7 @@ use crate::math::Real;
 
 impl<T: Real> Net<T> {
     /// Runs the net on a device from now on, or on the host (`None`). Layers without device code go on running on the host,
-    /// and what lies between is transferred and [counted](Net::transfers). On a device layers are not fused: each
-    /// launches its own kernels.
+    /// and what lies between is transferred and [counted](Net::transfers).
     ///
     /// Errors: a device that multiplies in bf16, for a net of double precision; what the device says.
     pub fn set_device(&mut self, device: Option<Gpu>, weights: &mut Weights<T>) -> Result<()> {
@@ -26,6 +25,7 @@ impl<T: Real> Net<T> {
         self.pass_on_device = device.as_ref().map(|gpu| Memory::new(gpu, 1)).transpose()?;
         self.cx.pass_on_device = self.pass_on_device.as_ref().map_or(View::NONE, Memory::view);
         self.cx.device = device;
+        fuse_device::settle(self);
         Ok(())
     }
 
@@ -115,23 +115,32 @@ impl<T: Real> Net<T> {
     }
 
     /// Brings what layer i reads in its forward pass to where it runs, and gives what it writes memory there. The device, if it
-    /// runs on one.
-    pub(super) fn bring_forward(&mut self, i: usize, weights: &mut Weights<T>) -> Result<Option<Gpu>> {
+    /// runs on one. `fused`: also for the layers whose work it does along.
+    pub(super) fn bring_forward(
+        &mut self,
+        i: usize,
+        fused: bool,
+        weights: &mut Weights<T>,
+    ) -> Result<Option<Gpu>> {
         let Net { nodes, blobs, store, cx, .. } = self;
         let node = &mut nodes[i];
         if cx.device.is_none() {
             return Ok(None); // all values are on the host
         }
         let gpu = place(node, cx);
-        for &b in &node.bottom {
+        let (bottom, top, params) = match fused {
+            true => (&node.along.bottom, &node.along.top, &node.along.params),
+            false => (&node.bottom, &node.top, &node.params),
+        };
+        for &b in bottom {
             bring(store.get_mut(blobs[b].data), gpu.as_ref(), cx)?;
         }
-        for &p in &node.params {
+        for &p in params {
             bring(&mut weights.get_mut(p).data, gpu.as_ref(), cx)?;
         }
         let Some(gpu) = gpu else { return Ok(None) };
-        for &t in &node.top {
-            let in_place = node.bottom.iter().any(|&b| blobs[b].data == blobs[t].data);
+        for &t in top {
+            let in_place = bottom.iter().any(|&b| blobs[b].data == blobs[t].data);
             if !in_place {
                 store.get_mut(blobs[t].data).overwrite_on_device(&gpu)?;
             }

@@ -1,9 +1,9 @@
 //! InnerProduct on a GPU.
 
 use super::InnerProduct;
-use crate::device::{Batch, Context, Gpu, Grid, Source};
+use crate::device::{Batch, Context, Gpu, Grid, Source, View};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, Channels, DeviceCode, Forward, Step, ending};
 use crate::math::Real;
 
 pub(crate) static KERNELS: Source =
@@ -12,17 +12,25 @@ pub(crate) static KERNELS: Source =
 /// One product.
 const ONE: Batch = Batch { count: 1, strides: [0; 3] };
 
+impl InnerProduct {
+    fn channels(&self) -> Channels {
+        let [m, n, _] = self.sizes;
+        Channels { outer: m, dim: n, inner: 1 }
+    }
+}
+
 impl<T: Real> DeviceCode<T> for InnerProduct {
+    fn leads(&self, tail: &[Step]) -> bool {
+        !tail.contains(&Step::Add) && ending::takes(tail, self.channels())
+    }
+
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let ([m, n, k], [rw, rx, _]) = (self.sizes, &mut self.rounded);
         let (w, x) = (gpu.operand(rw, io.params.device(0)?)?, gpu.operand(rx, io.bottom.device(0)?)?);
         let y = io.top.device(0)?;
         gpu.product([false, !self.param.transpose()], [m, n, k], T::one(), x, w, T::zero(), y, ONE)?;
-        if !self.param.bias_term() {
-            return Ok(());
-        }
-        let args = [(m * n).into(), n.into(), io.params.device(1)?.into(), y.into()];
-        gpu.launch::<T>(&KERNELS, "add_bias", Grid::Elements(m * n), &args)
+        let (bias, own) = (self.param.bias_term().then_some(1), 1 + usize::from(self.param.bias_term()));
+        ending::launch(gpu, self.channels(), (&io.params, own, bias), io.tail, View::NONE, y)
     }
 
     fn backward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::Convolution;
 use crate::device::{Arg, Batch, Context, Gpu, Grid, Memory, Operand, Source, View};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, Channels, DeviceCode, Forward, Step, ending};
 use crate::math;
 use crate::math::Real;
 
@@ -82,6 +82,11 @@ impl Sizes {
         (0..batch).step_by(step).map(move |first| (first, step.min(batch - first)))
     }
 
+    /// Where the channels of a top lie.
+    fn tops(&self) -> Channels {
+        Channels { outer: self.batch, dim: self.outputs, inner: self.places }
+    }
+
     fn args(&self, n: usize) -> [Arg; 14] {
         let [i, k, s, p, d, o] = self.windows.map(|v| v.map(Arg::from));
         let c = self.channels.into();
@@ -158,11 +163,21 @@ impl Sizes {
 }
 
 impl<T: Real> DeviceCode<T> for Convolution<T> {
+    fn leads(&self, tail: &[Step]) -> bool {
+        self.engine().is_ok_and(|engine| ending::takes(tail, Sizes::new(engine).tops()))
+    }
+
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let sizes = Sizes::new(self.engine()?);
         let [rw, rc, _] = &mut self.rounded;
         let w = gpu.operand(rw, io.params.device(0)?)?;
-        for i in 0..io.bottom.len() {
+        let (bias, own) = (self.param.bias_term().then_some(1), 1 + usize::from(self.param.bias_term()));
+        let channels = sizes.tops();
+        let other = match io.tail.contains(&Step::Add) {
+            true => io.bottom.device(io.bottom.len() - 1)?,
+            false => View::NONE,
+        };
+        for i in 0..io.top.len() {
             let (x, y) = (io.bottom.device(i)?, io.top.device(i)?);
             for (first, images) in sizes.parts() {
                 let columns = sizes.columns(gpu, &mut self.device, x, first, images)?;
@@ -175,11 +190,7 @@ impl<T: Real> DeviceCode<T> for Convolution<T> {
                     gpu.product([false; 2], [m, n, k], T::one(), w, columns, T::zero(), y, batch)?;
                 }
             }
-            if self.param.bias_term() {
-                let b = io.params.device(1)?;
-                let args = [y.len.into(), sizes.outputs.into(), sizes.places.into(), b.into(), y.into()];
-                gpu.launch::<T>(&KERNELS, "add_bias", Grid::Elements(y.len), &args)?;
-            }
+            ending::launch(gpu, channels, (&io.params, own, bias), io.tail, other, y)?;
         }
         Ok(())
     }

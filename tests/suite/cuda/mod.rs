@@ -4,6 +4,7 @@ mod cache;
 #[path = "../../cuda_emulator/mod.rs"]
 mod emulator;
 mod faults;
+mod fusion;
 mod graphs;
 mod labels;
 mod layers;
