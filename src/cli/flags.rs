@@ -46,6 +46,16 @@ const GRAPHS: Flag = flag(
     "WHEN",
     "auto or off: on a GPU, repeat whole iterations from a CUDA graph where the net allows it [default: auto]",
 );
+const TF32: Flag = flag(
+    "tf32",
+    "",
+    "on a GPU, round to TF32 what convolutions and inner products multiply; sums and results stay in single precision",
+);
+const AMP: Flag = flag(
+    "amp",
+    "TYPE",
+    "bf16 or off: on a GPU, the same in bfloat16; weights stay in single precision [default: off]",
+);
 const LEVEL: Flag = flag("level", "N", "level of the net's state, for include and exclude rules");
 const STAGE: Flag = flag("stage", "A,B", "stages of the net's state, for include and exclude rules");
 const WEIGHTS: Flag =
@@ -77,6 +87,8 @@ pub const COMMANDS: &[Command] = &[
             STAGE,
             GPU,
             GRAPHS,
+            TF32,
+            AMP,
             THREADS,
         ],
         examples: &[
@@ -97,6 +109,9 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            GRAPHS,
+            TF32,
+            AMP,
             THREADS,
         ],
         examples: &[
@@ -125,6 +140,8 @@ pub const COMMANDS: &[Command] = &[
             STAGE,
             GPU,
             GRAPHS,
+            TF32,
+            AMP,
             THREADS,
         ],
         examples: &[
@@ -147,6 +164,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            TF32,
+            AMP,
             THREADS,
         ],
         examples: &[

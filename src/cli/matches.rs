@@ -1,6 +1,6 @@
 //! What the flags of a subcommand were set to.
 
-use crate::device::{Gpu, Pool};
+use crate::device::{Gpu, Pool, Precision};
 use crate::error::{Error, Kind, Result, nearest};
 use crate::proto::caffe::Phase;
 use crate::tools::NetFile;
@@ -112,6 +112,28 @@ impl Matches {
                 .found(format!("-gpu {text}")));
         }
         Gpu::open(self.ordinal(text)?).map(Some)
+    }
+
+    /// Has a device multiply as `--tf32` and `--amp` say. Errors: both; no device for them; one that is too old.
+    pub fn precise(&self, gpu: Option<&Gpu>) -> Result<()> {
+        let amp =
+            self.choice("amp", &[("bf16", Precision::Bf16), ("off", Precision::Full)], Precision::Full)?;
+        let (flag, precision) = match (self.is_set("tf32"), amp) {
+            (false, Precision::Full) => return Ok(()),
+            (true, Precision::Full) => ("--tf32", Precision::Tf32),
+            (false, amp) => ("--amp", amp),
+            (true, _) => {
+                return Err(Error::new(
+                    Kind::Usage,
+                    "a product has one precision: give --tf32 or --amp, not both",
+                ));
+            }
+        };
+        match gpu {
+            Some(gpu) => gpu.set_precision(precision),
+            None => Err(Error::new(Kind::Usage, format!("{flag} is for a GPU, and this runs on the CPU"))
+                .suggest("add -gpu 0, or leave it out")),
+        }
     }
 
     /// The number of a device.

@@ -13,6 +13,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     pool.install(|| {
         let log = Log::new();
         let gpu = matches.gpu()?;
+        matches.precise(gpu.as_ref())?;
         let backward = matches.is_set("backward");
         let file = matches.net("NET", matches.phase(Phase::Test)?)?;
         let input = matches.optional_path("input");

@@ -15,6 +15,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     matches.pool()?.install(|| {
         let mut log = Log::new();
         let gpu = matches.gpu()?;
+        matches.precise(gpu.as_ref())?;
         let iterations: usize = matches.number("iterations", 50)?;
         if iterations == 0 {
             return Err(Error::new(Kind::Usage, "no iterations to run").expected("--iterations 1 or more"));
@@ -24,6 +25,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let mut weights = Weights::new();
         let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
         net.set_device(gpu, &mut weights)?;
+        net.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         log.info(From::Caffe, &net.device().map_or("Use CPU.".into(), |gpu| where_it_runs(Some(gpu), 0)));

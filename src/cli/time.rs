@@ -19,6 +19,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     pool.install(|| {
         let log = Log::new();
         let gpu = matches.gpu()?;
+        matches.precise(gpu.as_ref())?;
         let info = |text: &str| log.info(From::Caffe, text);
         let iterations: usize = matches.number("iterations", 50)?;
         if iterations == 0 {
@@ -59,7 +60,8 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let both = timing.mean_forward_ms + timing.mean_backward_ms;
         info(&format!("Average Forward-Backward: {} ms.", general(both)));
         if let Some(ms) = timing.graph_ms {
-            info(&format!("Median Forward-Backward as a CUDA graph: {} ms.", general(ms)));
+            let what = if net.forward_only() { "Forward" } else { "Forward-Backward" };
+            info(&format!("Median {what} as a CUDA graph: {} ms.", general(ms)));
         }
         info(&format!("Total Time: {} ms.", general(timing.total_ms)));
         if let Some(peak) = memory::peak_resident() {

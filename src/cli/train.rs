@@ -4,7 +4,7 @@ use super::log::{From, Log};
 use super::signals::Signals;
 use super::test::with_loss;
 use super::{Matches, number::general};
-use crate::device::Gpu;
+use crate::device::{Gpu, Precision};
 use crate::error::{Error, Kind, Result};
 use crate::net::Keep;
 use crate::proto::caffe::{SolverParameter, solver_parameter::SolverMode};
@@ -28,6 +28,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         if gpu.is_some() {
             solver.set_device(gpu.as_ref())?;
         }
+        matches.precise(solver.device())?;
         solver.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
         watcher.log.info(From::Caffe, &where_it_runs(solver.device(), threads));
         summary(solver.net(), solver.weights()).lines().iter().for_each(|line| watcher.log.line(line));
@@ -42,10 +43,16 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     })
 }
 
-/// `Use GPU with device ID 0` as Caffe says it, or the threads.
+/// `Use GPU with device ID 0` as Caffe says it, and how it multiplies if not in full precision; or the threads.
 pub(super) fn where_it_runs(device: Option<&Gpu>, threads: usize) -> String {
     match device {
-        Some(gpu) => format!("Use GPU with device ID {} ({}).", gpu.ordinal(), gpu.name()),
+        Some(gpu) => {
+            let rounding = match gpu.precision() {
+                Precision::Full => String::new(),
+                precision => format!(" Products are in {}.", precision.name()),
+            };
+            format!("Use GPU with device ID {} ({}).{rounding}", gpu.ordinal(), gpu.name())
+        }
         None => format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }),
     }
 }

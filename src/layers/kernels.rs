@@ -14,6 +14,7 @@ pub fn kernels() -> Vec<&'static Source> {
         &common::eltwise::cuda::KERNELS,
         &common::inner_product::cuda::KERNELS,
         &common::softmax::cuda::KERNELS,
+        &ending::KERNELS,
         &loss::contrastive_loss::cuda::KERNELS,
         &loss::euclidean_loss::cuda::KERNELS,
         &loss::rank_hard_loss::cuda::KERNELS,

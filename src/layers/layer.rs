@@ -164,15 +164,23 @@ pub trait Layer<T: Real>: Send {
 /// What a layer does on a GPU, in `<layer>_cuda.rs` beside it, with the kernels in `<layer>.cu`.
 ///
 /// What a pass reads has been brought to the device, and what it writes has memory there; the views are those of
-/// [`Inputs::device`](super::Inputs::device) and its like. Nothing is fused on a device: `tail` is empty.
+/// [`Inputs::device`](super::Inputs::device) and its like. What other layers' steps it does along it says in [`DeviceCode::leads`].
 ///
 /// A pass may be captured in a graph and then repeated without these being called. So what they ask of the device must be the same in each
 /// pass of the same shapes: the number of the pass is on the device for kernels to read
 /// ([`Context::pass_on_device`]), memory of the layer's own is taken in the first pass and stays where it is, and nothing goes to the host.
 pub trait DeviceCode<T: Real> {
-    /// Looks at the bottoms that the host has, before each forward pass: labels, say. The others are empty there.
+    /// Looks at the bottoms that the host has, before each forward pass: labels, say. The others are empty there. What is wrong with one
+    /// of those is to make the results NaN: the net, when it reads them, then asks once more, with all bottoms that have no gradient.
     fn check(&mut self, _bottom: &Inputs<'_, T>) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether its forward pass does these steps of the layers behind it along, in its own kernels. It then gives the last one's top, and
+    /// finds their parameters and what is added behind its own, as in [`Layer::absorbs`]. In a pass that backward follows it is asked for
+    /// a single [`Step::Relu`] alone. Backward has no tail on a device: each layer does its own.
+    fn leads(&self, _tail: &[Step]) -> bool {
+        false
     }
 
     /// [`Layer::forward`] on the device.

@@ -12,6 +12,8 @@ pub mod registry;
 pub mod utility;
 pub mod vision;
 
+#[path = "ending_cuda.rs"]
+mod ending;
 mod io;
 mod kernels;
 mod layer;

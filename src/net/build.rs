@@ -3,7 +3,7 @@
 use super::feed::Feeding;
 use super::fuse::Along;
 use super::replay::Replay;
-use super::{Keep, filter, fuse, in_place, insert_splits, keep, liveness, params};
+use super::{Keep, filter, fuse, fuse_device, in_place, insert_splits, keep, liveness, params};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
@@ -150,7 +150,9 @@ impl<T: Real> Net<T> {
             }
         }
         fuse::settle(self);
-        keep::settle(self)
+        keep::settle(self)?;
+        fuse_device::settle(self);
+        Ok(())
     }
 
     /// Gives every blob that is used its memory, so that the first iteration allocates no more than the others.

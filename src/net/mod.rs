@@ -5,6 +5,7 @@ mod feed;
 mod filter;
 mod flops;
 mod fuse;
+mod fuse_device;
 mod in_place;
 mod insert_splits;
 mod keep;

@@ -1,16 +1,19 @@
 //! Where the values of a net are. Here, before a layer runs, is the only place that brings them from host to device and back.
 
-use super::{Net, Node};
+use super::{Net, Node, fuse_device};
 use crate::blob::{Buffer, Residence, Weights};
 use crate::device::{Context, Gpu, Memory, Transfers, View};
 use crate::error::Result;
+use crate::layers::Inputs;
 use crate::math::Real;
 
 impl<T: Real> Net<T> {
     /// Runs the net on a device from now on, or on the host (`None`). Layers without device code go on running on the host,
-    /// and what lies between is transferred and [counted](Net::transfers). On a device layers are not fused: each
-    /// launches its own kernels.
+    /// and what lies between is transferred and [counted](Net::transfers).
+    ///
+    /// Errors: a device that multiplies in bf16, for a net of double precision; what the device says.
     pub fn set_device(&mut self, device: Option<Gpu>, weights: &mut Weights<T>) -> Result<()> {
+        device.as_ref().map_or(Ok(()), Gpu::suits::<T>)?;
         self.fetch(weights)?;
         if self.cx.device.is_some() && self.cx.device != device {
             // Memory is of the one device.
@@ -22,6 +25,7 @@ impl<T: Real> Net<T> {
         self.pass_on_device = device.as_ref().map(|gpu| Memory::new(gpu, 1)).transpose()?;
         self.cx.pass_on_device = self.pass_on_device.as_ref().map_or(View::NONE, Memory::view);
         self.cx.device = device;
+        fuse_device::settle(self);
         Ok(())
     }
 
@@ -51,9 +55,33 @@ impl<T: Real> Net<T> {
             return Ok(());
         }
         for blob in self.outputs() {
-            self.store.get_mut(self.blobs[blob].data).to_host(&mut self.cx.transfers)?;
+            let buffer = self.store.get_mut(self.blobs[blob].data);
+            buffer.to_host(&mut self.cx.transfers)?;
+            if buffer.host().iter().any(|v| v.as_f64().is_nan())
+                && let Some(maker) = self.nodes.iter().rposition(|n| n.top.contains(&blob))
+            {
+                self.ask_again(maker)?;
+            }
         }
         Ok(())
+    }
+
+    /// Shows a layer whose results are not numbers what it read that has no gradient, from the device where it is still there: labels that
+    /// were computed there were looked at by nobody, and wrong ones give no number. The layer's error, if it finds one.
+    pub(super) fn ask_again(&mut self, i: usize) -> Result<()> {
+        let Net { nodes, blobs, store, cx, .. } = self;
+        let node = &mut nodes[i];
+        for (k, &b) in node.bottom.iter().enumerate() {
+            let id = blobs[b].data;
+            if cx.device.is_some() && !node.layer.differentiable(k) && store.holds(id) {
+                fetch(store.get_mut(id), cx)?;
+            }
+        }
+        let bottom = Inputs::data_of(store, blobs, &node.bottom);
+        match node.layer.device_code().filter(|_| cx.device.is_some()) {
+            Some(code) => code.check(&bottom).map_err(|e| e.in_nth_layer(&node.name, node.nth)),
+            None => Ok(()),
+        }
     }
 
     fn fetch_blobs(&mut self) -> Result<()> {
@@ -87,23 +115,32 @@ impl<T: Real> Net<T> {
     }
 
     /// Brings what layer i reads in its forward pass to where it runs, and gives what it writes memory there. The device, if it
-    /// runs on one.
-    pub(super) fn bring_forward(&mut self, i: usize, weights: &mut Weights<T>) -> Result<Option<Gpu>> {
+    /// runs on one. `fused`: also for the layers whose work it does along.
+    pub(super) fn bring_forward(
+        &mut self,
+        i: usize,
+        fused: bool,
+        weights: &mut Weights<T>,
+    ) -> Result<Option<Gpu>> {
         let Net { nodes, blobs, store, cx, .. } = self;
         let node = &mut nodes[i];
         if cx.device.is_none() {
             return Ok(None); // all values are on the host
         }
         let gpu = place(node, cx);
-        for &b in &node.bottom {
+        let (bottom, top, params) = match fused {
+            true => (&node.along.bottom, &node.along.top, &node.along.params),
+            false => (&node.bottom, &node.top, &node.params),
+        };
+        for &b in bottom {
             bring(store.get_mut(blobs[b].data), gpu.as_ref(), cx)?;
         }
-        for &p in &node.params {
+        for &p in params {
             bring(&mut weights.get_mut(p).data, gpu.as_ref(), cx)?;
         }
         let Some(gpu) = gpu else { return Ok(None) };
-        for &t in &node.top {
-            let in_place = node.bottom.iter().any(|&b| blobs[b].data == blobs[t].data);
+        for &t in top {
+            let in_place = bottom.iter().any(|&b| blobs[b].data == blobs[t].data);
             if !in_place {
                 store.get_mut(blobs[t].data).overwrite_on_device(&gpu)?;
             }

@@ -41,6 +41,13 @@ impl<T: Real> Node<T> {
 impl<T: Real> Net<T> {
     /// Runs all layers forward; the weighted sum of the losses. Each call is the next pass of the random streams.
     pub fn forward(&mut self, weights: &mut Weights<T>) -> Result<f64> {
+        match self.as_a_whole().filter(|_| self.cx.phase == Phase::Test) {
+            Some(gpu) => self.pass(&gpu, weights, None),
+            None => self.forward_by_layer(weights),
+        }
+    }
+
+    pub(super) fn forward_by_layer(&mut self, weights: &mut Weights<T>) -> Result<f64> {
         self.begin_pass()?;
         awake(|| (0..self.nodes.len()).map(|i| self.forward_layer(i, weights)).sum())
     }
@@ -51,7 +58,7 @@ impl<T: Real> Net<T> {
         if let Some(pass) = &self.pass_on_device {
             pass.write(&[self.cx.pass])?;
         }
-        self.fused = self.fusion && self.debug.is_none() && self.cx.device.is_none();
+        self.fused = self.fusion && self.debug.is_none();
         self.next_pass += 1;
         Ok(())
     }
@@ -86,11 +93,15 @@ impl<T: Real> Net<T> {
     fn loss(&mut self, i: usize) -> Result<f64> {
         let Net { nodes, blobs, store, cx, .. } = self;
         let node = &nodes[i];
-        let mut loss = 0.0;
+        let (mut loss, mut odd) = (0.0, false);
         for (&t, &w) in node.top.iter().zip(&node.loss_weight).filter(|(_, w)| **w != 0.0) {
             store.get_mut(blobs[t].data).to_host(&mut cx.transfers)?;
             let values = store.get(blobs[t].data).host();
             loss += f64::from(w) * values.iter().map(|v| v.as_f64()).sum::<f64>();
+            odd |= values.iter().any(|v| v.as_f64().is_nan());
+        }
+        if odd {
+            self.ask_again(i)?;
         }
         Ok(loss)
     }
@@ -108,10 +119,11 @@ impl<T: Real> Net<T> {
         }
         let settled = matches!(self.nodes[i].layer.sharing(), Sharing::Data | Sharing::DataAndDiff);
         if !settled && !done_along {
-            let device = self.bring_forward(i, weights).map_err(|e| self.at(i, e))?;
-            let Net { nodes, blobs, store, cx, fused, .. } = self;
+            let fused = self.fused;
+            let device = self.bring_forward(i, fused, weights).map_err(|e| self.at(i, e))?;
+            let Net { nodes, blobs, store, cx, .. } = self;
             cx.layer = i as u32;
-            let (layer, lent, call) = nodes[i].parts(*fused);
+            let (layer, lent, call) = nodes[i].parts(fused);
             lent.extend(call.top.iter().map(|&t| store.lend(blobs[t].data)));
             let io = Forward {
                 bottom: Inputs::data_of(store, blobs, call.bottom),
@@ -159,12 +171,14 @@ impl<T: Real> Net<T> {
             diff.fill(T::from_f64(w.into()))?;
         }
         self.check_backward(i)?;
-        let done_along = self.fused && self.nodes[i].leader.is_some();
+        // On a device each layer goes backward by itself.
+        let fused = self.fused && self.cx.device.is_none();
+        let done_along = fused && self.nodes[i].leader.is_some();
         if self.nodes[i].layer.sharing() != Sharing::DataAndDiff && !done_along {
             let device = self.bring_backward(i, weights).map_err(|e| self.at(i, e))?;
-            let Net { nodes, blobs, store, cx, fused, .. } = self;
+            let Net { nodes, blobs, store, cx, .. } = self;
             cx.layer = i as u32;
-            let (layer, lent, call) = nodes[i].parts(*fused);
+            let (layer, lent, call) = nodes[i].parts(fused);
             for (&b, &wanted) in call.bottom.iter().zip(call.propagate) {
                 lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
             }
@@ -201,6 +215,7 @@ impl<T: Real> Net<T> {
     /// to look at the blobs between [`Net::forward_layer`]s; `debug_info` does so by itself. Takes effect with
     /// the next forward pass.
     pub fn set_fusion(&mut self, on: bool) {
+        self.replay.forget();
         self.fusion = on;
     }
 

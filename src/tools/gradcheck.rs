@@ -2,7 +2,7 @@
 
 use super::check_report::{Check, Report};
 use super::gradient_checker::{Draw, GradientChecker};
-use super::subject::Subject;
+use super::subject::{Subject, full_precision};
 use crate::blob::{Param, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::math::{Real, Stream};
@@ -26,6 +26,7 @@ pub fn check_net<T: Real>(
         return Err(Error::new(Kind::UnknownName, format!("the net has no layer \"{wanted}\""))
             .suggest_nearest(wanted, param.layer.iter().map(|l| l.name())));
     }
+    full_precision(checker.device.as_ref())?;
     let mut param = param.clone();
     param.force_backward = Some(true);
     let mut weights = Weights::new();

@@ -1,7 +1,7 @@
 //! A layer alone, in a net of its own.
 
 use crate::blob::{ParamId, Shape, Weights};
-use crate::device::Gpu;
+use crate::device::{Gpu, Precision};
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::net::{Net, Node};
@@ -91,8 +91,9 @@ impl<T: Real> Subject<T> {
         Ok(subject)
     }
 
-    /// Runs the layer on a device, or on the host.
+    /// Runs the layer on a device, or on the host. Errors: a device that rounds what it multiplies, on which no gradient can be checked.
     pub fn set_device(&mut self, device: Option<Gpu>) -> Result<()> {
+        full_precision(device.as_ref())?;
         self.net.set_device(device, &mut self.weights)
     }
 
@@ -245,5 +246,15 @@ pub(super) fn break_ties<T: Real>(values: &mut [T], uniform: impl Fn(u64) -> f64
     for (i, v) in values.iter_mut().enumerate() {
         let (x, u) = (v.as_f64(), uniform(i as u64));
         *v = T::from_f64(if x == 0.0 { size * (0.05 + 0.2 * u) } else { x * (0.95 + 0.1 * u) });
+    }
+}
+
+/// An error where a device rounds what it multiplies: differences of such numbers say nothing of a gradient.
+pub(super) fn full_precision(device: Option<&Gpu>) -> Result<()> {
+    match device.map(Gpu::precision) {
+        None | Some(Precision::Full) => Ok(()),
+        Some(rounding) => Err(Error::new(Kind::Usage, "gradients are checked in full precision")
+            .found(format!("a GPU that multiplies in {}", rounding.name()))
+            .suggest("Gpu::set_precision(Precision::Full)")),
     }
 }

@@ -126,3 +126,51 @@ fn what_is_missing_is_said() {
     let little = ("CUDA_EMULATOR_MEMORY", "20000");
     said(&libraries, time, &[little], &["MB of memory", "CUDA_ERROR_OUT_OF_MEMORY", "a smaller batch_size"]);
 }
+
+#[test]
+fn tf32_and_bf16_are_asked_for() {
+    let Some(libraries) = libraries() else { return };
+    let folder = Folder::new();
+    let weights = |flags: &str| {
+        run(&folder, &libraries, &format!("train -solver solver.prototxt -gpu 0 {flags}"), &[]).ok();
+        folder.read("snap_iter_4.caffemodel")
+    };
+    let [full, tf32, bf16] = ["--amp off", "--tf32", "--amp bf16"].map(weights);
+    assert!(full != tf32 && tf32 != bf16 && bf16 != full);
+    for (flag, name) in [("-tf32", "Products are in TF32."), ("--amp=bf16", "Products are in bf16.")] {
+        for words in [
+            "test -model net.prototxt -weights snap_iter_4.caffemodel -iterations 1",
+            "time -model net.prototxt -iterations 1",
+        ] {
+            let said = run(&folder, &libraries, &format!("{words} -gpu 0 {flag}"), &[]).ok().stderr;
+            assert!(said.contains(name), "{said}");
+        }
+        let words = format!("time -model net.prototxt -phase TEST -iterations 1 -gpu 0 {flag}");
+        let said = run(&folder, &libraries, &words, &[]).ok().stderr;
+        assert!(said.contains("Median Forward as a CUDA graph: "), "{said}");
+        run(&folder, &libraries, &format!("run net.prototxt -gpu 0 {flag}"), &[]).ok();
+    }
+    for (words, environment, parts) in [
+        (
+            "test -model net.prototxt -weights snap_iter_4.caffemodel --tf32",
+            "90",
+            &["--tf32 is for a GPU", "-gpu 0"][..],
+        ),
+        ("train -solver solver.prototxt --amp bf16", "90", &["--amp is for a GPU"]),
+        ("time -model net.prototxt -gpu 0 --tf32 --amp bf16", "90", &["--tf32 or --amp, not both"]),
+        ("time -model net.prototxt -gpu 0 --amp fp16", "90", &["--amp", "bf16, off", "\"fp16\""]),
+        (
+            "time -model net.prototxt -gpu 0 --amp bf16",
+            "75",
+            &["multiplies in full precision only", "7.5", "8.0 or later"],
+        ),
+        ("gradcheck net.prototxt -gpu 0 --tf32", "90", &["tf32"]),
+        ("gradcheck net.prototxt -gpu 0 --amp bf16", "90", &["amp"]),
+    ] {
+        let done = run(&folder, &libraries, words, &[("CUDA_EMULATOR_ARCH", environment)]);
+        assert!(done.code.is_some_and(|code| code != 0), "{words}");
+        for part in parts {
+            assert!(done.stderr.contains(part), "{words}: no {part:?} in\n{}", done.stderr);
+        }
+    }
+}

@@ -90,6 +90,11 @@ inline long long __double_as_longlong(double v) {
   __builtin_memcpy(&bits, &v, sizeof bits);
   return bits;
 }
+inline unsigned __float_as_uint(float v) {
+  unsigned bits;
+  __builtin_memcpy(&bits, &v, sizeof bits);
+  return bits;
+}
 inline double __longlong_as_double(long long v) {
   double value;
   __builtin_memcpy(&value, &v, sizeof value);

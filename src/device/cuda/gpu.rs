@@ -8,7 +8,7 @@ use cudarc::driver::result::{ctx, device, free_sync, primary_ctx, stream};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUdevice_attribute as Attribute, CUstream};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// A CUDA device, opened. Clones are the same device; it is closed with the last clone and the last memory on it.
@@ -21,6 +21,8 @@ pub struct Gpu(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     ordinal: usize,
     name: String,
+    /// Compute capability: 90 for 9.0.
+    pub capability: i32,
     device: CUdevice,
     context: CUcontext,
     pub stream: CUstream,
@@ -33,6 +35,8 @@ pub(super) struct Inner {
     pub held: AtomicUsize,
     /// Whether the work of the stream is being captured.
     pub capturing: AtomicBool,
+    /// A [`Precision`](super::Precision).
+    pub precision: AtomicU8,
     pub modules: Mutex<Modules>,
 }
 
@@ -83,11 +87,13 @@ impl Gpu {
         let (blas, workspace, room) = super::blas::open(stream, major)?;
         let held = AtomicUsize::new(room);
         let capturing = AtomicBool::new(false);
-        let modules = Mutex::new(Modules::new(10 * major + minor, cache)?);
+        let capability = 10 * major + minor;
+        let modules = Mutex::new(Modules::new(capability, cache)?);
         let name = device::get_name(device).map_err(failed)?;
         Ok(Gpu(Arc::new(Inner {
             ordinal,
             name,
+            capability,
             device,
             context,
             stream,
@@ -96,6 +102,7 @@ impl Gpu {
             workspace,
             held,
             capturing,
+            precision: AtomicU8::new(0),
             modules,
         })))
     }

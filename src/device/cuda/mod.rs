@@ -12,6 +12,7 @@ mod launch;
 mod libraries;
 mod memory;
 mod module;
+mod precision;
 mod query;
 mod staging;
 
@@ -22,12 +23,18 @@ pub use graph::Graph;
 pub use launch::{Arg, Grid};
 pub use memory::{Memory, View};
 pub use module::Source;
+pub use precision::{Bf16, Operand, Precision};
 pub use query::{Properties, count, query};
 pub use staging::{Pinned, Staging};
 
 use crate::error::{Error, Kind};
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult;
+
+/// The kernels of no layer, for tests that compile every one of them.
+pub fn kernels() -> Vec<&'static Source> {
+    vec![&precision::KERNELS]
+}
 
 /// What the driver answered, in words. `doing` completes "the GPU cannot ...".
 fn driver_error(doing: &str, error: DriverError) -> Error {

@@ -33,6 +33,28 @@ __device__ inline Real block_max(Real v) {
   return most;
 }
 
+// The same over a team of 1, 32 or BLOCK neighbouring threads, for all of them.
+template <int TEAM, class V> __device__ inline V team_sum(V v) {
+  if constexpr (TEAM == BLOCK) {
+    return block_sum(v);
+  } else {
+    for (int by = TEAM / 2; by > 0; by /= 2) v += __shfl_xor_sync(0xffffffffu, v, by);
+    return v;
+  }
+}
+template <int TEAM> __device__ inline Real team_max(Real v) {
+  if constexpr (TEAM == BLOCK) {
+    return block_max(v);
+  } else {
+    for (int by = TEAM / 2; by > 0; by /= 2) v = fmax(v, __shfl_xor_sync(0xffffffffu, v, by));
+    return v;
+  }
+}
+
+// i runs over 0 .. n - 1, shared among all teams of the grid.
+#define FOR_EACH_TEAM(TEAM, i, n) \
+  for (unsigned i = (blockIdx.x * blockDim.x + threadIdx.x) / TEAM; i < (unsigned)(n); i += gridDim.x * blockDim.x / TEAM)
+
 // Word `index` of a random stream (src/math/random.rs): Philox4x32-10.
 __device__ inline unsigned random_word(unsigned index, unsigned layer, unsigned long long pass, unsigned key_low, unsigned key_high) {
   unsigned c0 = index / 4, c1 = layer, c2 = unsigned(pass), c3 = unsigned(pass >> 32);

@@ -1,7 +1,11 @@
 // Sum, product and maximum of blobs, two at a time: y may be a.
 
-extern "C" __global__ void sum(int n, const Real *a, const Real *b, Real *y, Real p, Real q) {
-  FOR_EACH(i, n) y[i] = p * a[i] + q * b[i];
+// A slope of 1 is no ReLU.
+extern "C" __global__ void sum(int n, const Real *a, const Real *b, Real *y, Real p, Real q, Real slope) {
+  FOR_EACH(i, n) {
+    Real x = p * a[i] + q * b[i];
+    y[i] = x > 0 || slope == 1 ? x : x * slope + Real(0);
+  }
 }
 
 extern "C" __global__ void product(int n, const Real *a, const Real *b, Real *y) {

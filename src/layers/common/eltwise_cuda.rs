@@ -3,12 +3,16 @@
 use super::{Eltwise, EltwiseOp};
 use crate::device::{Context, Gpu, Grid, Memory, Source, View};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, DeviceCode, Forward, Step, Tail};
 use crate::math::Real;
 
 pub(crate) static KERNELS: Source = Source { name: "eltwise.cu", parts: &[include_str!("eltwise.cu")] };
 
 impl<T: Real> DeviceCode<T> for Eltwise<T> {
+    fn leads(&self, tail: &[Step]) -> bool {
+        self.operation == EltwiseOp::Sum && self.coeff.len() > 1 && Tail::length(tail, None) == tail.len()
+    }
+
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let y = io.top.device(0)?;
         let grid = Grid::Elements(y.len);
@@ -22,12 +26,9 @@ impl<T: Real> DeviceCode<T> for Eltwise<T> {
                 EltwiseOp::Sum => {
                     let first = if i == 1 { self.coeff[0].as_f64() } else { 1.0 };
                     let factors = [first.into(), self.coeff[i].as_f64().into()];
-                    gpu.launch::<T>(
-                        &KERNELS,
-                        "sum",
-                        grid,
-                        &[y.len.into(), a, b, out, factors[0], factors[1]],
-                    )?;
+                    let slope = if i + 1 == io.bottom.len() { Tail::new(io.tail, 0).slope } else { 1.0 };
+                    let args = [y.len.into(), a, b, out, factors[0], factors[1], slope.into()];
+                    gpu.launch::<T>(&KERNELS, "sum", grid, &args)?;
                 }
                 EltwiseOp::Prod => gpu.launch::<T>(&KERNELS, "product", grid, &[y.len.into(), a, b, out])?,
                 EltwiseOp::Max => {

@@ -4,7 +4,7 @@
 pub(crate) mod cuda;
 
 use crate::blob::Shape;
-use crate::device::Context;
+use crate::device::{Bf16, Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, Transpose, gemm, parallel};
@@ -27,6 +27,8 @@ pub struct InnerProduct {
     param: InnerProductParameter,
     /// M, N and K.
     sizes: [usize; 3],
+    /// Weights, x and dy as a device multiplies them, where it rounds them.
+    rounded: [Option<Memory<Bf16>>; 3],
 }
 
 /// Makes the layer.
@@ -38,7 +40,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
             .found(0)
             .in_field("inner_product_param.num_output"));
     }
-    Ok(Box::new(InnerProduct { param, sizes: [0; 3] }))
+    Ok(Box::new(InnerProduct { param, sizes: [0; 3], rounded: [None, None, None] }))
 }
 
 /// Elements that one task takes.

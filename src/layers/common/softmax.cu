@@ -1,47 +1,64 @@
-// Softmax along an axis: vectors of `classes` elements that lie `inner` apart. In place x is y and dy is dx.
+// Softmax along an axis: vectors of `classes` elements that lie `inner` apart, each the work of a team of threads. In place x is y and dy
+// is dx.
 
-// A block for each vector of neighbouring elements.
-extern "C" __global__ void softmax_rows(int, int classes, int, const Real *x, Real *y) {
-  x += size_t(blockIdx.x) * classes;
-  y += size_t(blockIdx.x) * classes;
-  Real most = x[0];
-  for (int c = threadIdx.x; c < classes; c += blockDim.x) most = fmax(most, x[c]);
-  most = block_max(most);
-  Real sum = 0;
-  for (int c = threadIdx.x; c < classes; c += blockDim.x) {
-    y[c] = exp(x[c] - most);
-    sum += y[c];
-  }
-  sum = block_sum(sum);
-  for (int c = threadIdx.x; c < classes; c += blockDim.x) y[c] /= sum;
-}
-
-// A thread for each vector.
-extern "C" __global__ void softmax_columns(int vectors, int classes, int inner, const Real *x, Real *y) {
-  FOR_EACH(i, vectors) {
+template <int TEAM> __device__ inline void softmax(int vectors, int classes, int inner, const Real *x, Real *y) {
+  FOR_EACH_TEAM(TEAM, i, vectors) {
     size_t first = size_t(i / inner) * classes * inner + i % inner;
+    int rank = threadIdx.x % TEAM;
     Real most = x[first];
-    for (int c = 1; c < classes; ++c) most = fmax(most, x[first + size_t(c) * inner]);
+    for (int c = rank; c < classes; c += TEAM) most = fmax(most, x[first + size_t(c) * inner]);
+    most = team_max<TEAM>(most);  // all have read the first element
     Real sum = 0;
-    for (int c = 0; c < classes; ++c) {
+    for (int c = rank; c < classes; c += TEAM) {
       Real e = exp(x[first + size_t(c) * inner] - most);
       y[first + size_t(c) * inner] = e;
       sum += e;
     }
-    for (int c = 0; c < classes; ++c) y[first + size_t(c) * inner] /= sum;
+    sum = team_sum<TEAM>(sum);
+    for (int c = rank; c < classes; c += TEAM) y[first + size_t(c) * inner] /= sum;
   }
 }
 
 // dx = y (dy - sum of dy y), or that added to dx.
-extern "C" __global__ void softmax_backward(int vectors, int classes, int inner, const Real *y, const Real *dy, Real *dx, int add) {
-  FOR_EACH(i, vectors) {
+template <int TEAM>
+__device__ inline void backward(int vectors, int classes, int inner, const Real *y, const Real *dy, Real *dx, int add) {
+  FOR_EACH_TEAM(TEAM, i, vectors) {
     size_t first = size_t(i / inner) * classes * inner + i % inner;
+    int rank = threadIdx.x % TEAM;
     Real dot = 0;
-    for (int c = 0; c < classes; ++c) dot += y[first + size_t(c) * inner] * dy[first + size_t(c) * inner];
-    for (int c = 0; c < classes; ++c) {
+    for (int c = rank; c < classes; c += TEAM) dot += y[first + size_t(c) * inner] * dy[first + size_t(c) * inner];
+    dot = team_sum<TEAM>(dot);
+    for (int c = rank; c < classes; c += TEAM) {
       size_t at = first + size_t(c) * inner;
       Real d = y[at] * (dy[at] - dot);
       dx[at] = add ? dx[at] + d : d;
     }
   }
+}
+
+extern "C" __global__ void softmax_by_thread(int vectors, int classes, int inner, const Real *x, Real *y) {
+  softmax<1>(vectors, classes, inner, x, y);
+}
+
+extern "C" __global__ void softmax_by_warp(int vectors, int classes, int inner, const Real *x, Real *y) {
+  softmax<32>(vectors, classes, inner, x, y);
+}
+
+extern "C" __global__ void softmax_by_block(int vectors, int classes, int inner, const Real *x, Real *y) {
+  softmax<BLOCK>(vectors, classes, inner, x, y);
+}
+
+extern "C" __global__ void softmax_backward_by_thread(int vectors, int classes, int inner, const Real *y, const Real *dy, Real *dx,
+                                                      int add) {
+  backward<1>(vectors, classes, inner, y, dy, dx, add);
+}
+
+extern "C" __global__ void softmax_backward_by_warp(int vectors, int classes, int inner, const Real *y, const Real *dy, Real *dx,
+                                                    int add) {
+  backward<32>(vectors, classes, inner, y, dy, dx, add);
+}
+
+extern "C" __global__ void softmax_backward_by_block(int vectors, int classes, int inner, const Real *y, const Real *dy, Real *dx,
+                                                     int add) {
+  backward<BLOCK>(vectors, classes, inner, y, dy, dx, add);
 }

@@ -10,7 +10,7 @@ pub(crate) static KERNELS: Source =
     Source { name: "contrastive_loss.cu", parts: &[include_str!("contrastive_loss.cu")] };
 
 impl<T: Real> DeviceCode<T> for ContrastiveLoss<T> {
-    /// At no transfer. Of marks that only the device has, a wrong one makes the loss NaN.
+    /// Of marks that only the device has, a wrong one makes the loss NaN, and the net asks again with the marks.
     fn check(&mut self, bottom: &Inputs<'_, T>) -> Result<()> {
         let marks = bottom.get(2);
         match marks.iter().position(|v| label::integer(*v).is_none()) {

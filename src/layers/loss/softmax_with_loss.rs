@@ -51,8 +51,15 @@ pub struct SoftmaxWithLoss<T> {
     device: Kept<T>,
 }
 
-/// Probabilities, normalizer and labels on a device.
-type Kept<T> = [Option<Memory<T>>; 3];
+/// What the last forward pass left on a device.
+#[derive(Default)]
+struct Kept<T> {
+    prob: Option<Memory<T>>,
+    normalizer: Option<Memory<T>>,
+    labels: Option<Memory<T>>,
+    /// Sums of parts of the labels.
+    parts: Option<Memory<T>>,
+}
 
 /// Makes the layer.
 pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
@@ -78,7 +85,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         along: Softmax::default(),
         prob: Vec::new(),
         normalizer: 1.0,
-        device: [None, None, None],
+        device: Kept::default(),
     }))
 }
 

@@ -38,8 +38,8 @@ pub struct Accuracy {
     right: Vec<bool>,
     /// Right ones and all of each class.
     by_class: Vec<(u64, u64)>,
-    /// Which are right, on a device: 1, 0, or -1 for one that does not count.
-    device: Option<Memory<i32>>,
+    /// Which are right, on a device: 1, 0, -1 for one that does not count, -2 for a wrong label; and counts of parts of them.
+    device: [Option<Memory<i32>>; 2],
 }
 
 /// Makes the layer.
@@ -53,7 +53,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         inner: 0,
         right: Vec::new(),
         by_class: Vec::new(),
-        device: None,
+        device: [None, None],
     }))
 }
 

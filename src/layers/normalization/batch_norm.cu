@@ -34,10 +34,14 @@ extern "C" __global__ void statistics(int outer, int channels, int inner, const 
   }
 }
 
-extern "C" __global__ void normalise(int n, int channels, int inner, const Real *x, const Real *mean, const Real *inverse, Real *y) {
+// Also y = relu(s y + b), where s and b may be null, and a slope of 1 is no ReLU.
+extern "C" __global__ void normalise(int n, int channels, int inner, const Real *x, const Real *mean, const Real *inverse, const Real *s,
+                                     const Real *b, Real slope, Real *y) {
   FOR_EACH(i, n) {
     int c = i / inner % channels;
-    y[i] = (x[i] - mean[c]) * inverse[c];
+    Real v = (x[i] - mean[c]) * inverse[c];
+    if (s) v = b ? v * s[c] + b[c] : v * s[c];
+    y[i] = v > 0 || slope == 1 ? v : v * slope + Real(0);
   }
 }
 

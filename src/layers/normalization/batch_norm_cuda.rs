@@ -1,9 +1,9 @@
 //! BatchNorm on a GPU.
 
 use super::BatchNorm;
-use crate::device::{Arg, Context, Gpu, Grid, Memory, Source};
+use crate::device::{Arg, Context, Gpu, Grid, Memory, Source, View};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, DeviceCode, Forward, Step, Tail};
 use crate::math::Real;
 
 pub(crate) static KERNELS: Source = Source { name: "batch_norm.cu", parts: &[include_str!("batch_norm.cu")] };
@@ -14,7 +14,14 @@ impl<T> BatchNorm<T> {
     }
 }
 
+/// Parameters of its own.
+const OWN: usize = 3;
+
 impl<T: Real> DeviceCode<T> for BatchNorm<T> {
+    fn leads(&self, tail: &[Step]) -> bool {
+        Tail::length(tail, Some(self.shape)) == tail.len()
+    }
+
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let ((x, y), keep, eps) = (io.on_device()?, self.keep, self.eps);
         let [outer, dim, inner] = self.shape_args();
@@ -41,7 +48,12 @@ impl<T: Real> DeviceCode<T> for BatchNorm<T> {
                 &[outer, dim, inner, x.into(), a, b, c, d, e, g, h],
             )?;
         }
-        let args = [y.len.into(), dim, inner, x.into(), mean.into(), inverse.into(), y.into()];
+        let tail = Tail::new(io.tail, OWN);
+        let param = |id: Option<usize>| id.map_or(Ok(View::NONE), |id| io.params.device(id));
+        let [s, b] = [param(tail.scale.map(|t| t.0))?, param(tail.scale.and_then(|t| t.1))?].map(Arg::from);
+        let means = [x, mean, inverse].map(Arg::from);
+        let args =
+            [y.len.into(), dim, inner, means[0], means[1], means[2], s, b, tail.slope.into(), y.into()];
         gpu.launch::<T>(&KERNELS, "normalise", Grid::Elements(y.len), &args)
     }
 

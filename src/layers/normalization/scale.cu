@@ -1,10 +1,12 @@
 // A factor and a bias (or null) for each channel of blobs as outer x channels x inner.
 
-extern "C" __global__ void scale(int n, int channels, int inner, const Real *x, const Real *s, const Real *b, Real *y) {
+// A slope of 1 is no ReLU.
+extern "C" __global__ void scale(int n, int channels, int inner, const Real *x, const Real *s, const Real *b, Real slope, Real *y) {
   FOR_EACH(i, n) {
     int c = i / inner % channels;
     Real v = x[i] * s[c];
-    y[i] = b ? v + b[c] : v;
+    if (b) v += b[c];
+    y[i] = v > 0 || slope == 1 ? v : v * slope + Real(0);
   }
 }
 

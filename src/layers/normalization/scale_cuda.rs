@@ -3,7 +3,7 @@
 use super::Scale;
 use crate::device::{Arg, Context, Gpu, Grid, Memory, Source, View};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, DeviceCode, Forward, Step, Tail};
 use crate::math::Real;
 
 pub(crate) static KERNELS: Source = Source { name: "scale.cu", parts: &[include_str!("scale.cu")] };
@@ -15,6 +15,10 @@ impl<T> Scale<T> {
 }
 
 impl<T: Real> DeviceCode<T> for Scale<T> {
+    fn leads(&self, tail: &[Step]) -> bool {
+        Tail::length(tail, None) == tail.len()
+    }
+
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let (x, y) = io.on_device()?;
         let s = if self.two { io.bottom.device(1)? } else { io.params.device(0)? };
@@ -29,7 +33,8 @@ impl<T: Real> DeviceCode<T> for Scale<T> {
         }
         let b = self.bias().map_or(Ok(View::NONE), |b| io.params.device(b))?;
         let [_, dim, inner] = self.shape_args();
-        let args = [y.len.into(), dim, inner, x.into(), s.into(), b.into(), y.into()];
+        let slope = Tail::new(io.tail, 0).slope.into();
+        let args = [y.len.into(), dim, inner, x.into(), s.into(), b.into(), slope, y.into()];
         gpu.launch::<T>(&KERNELS, "scale", Grid::Elements(y.len), &args)
     }
 
@@ -66,7 +71,8 @@ impl<T: Real> DeviceCode<T> for Scale<T> {
             (true, false) => io.bottom.device(1)?,
         };
         let dx = io.bottom_diff.device(0)?;
-        let args = [dx.len.into(), dim, inner, dy.into(), s.into(), View::<T>::NONE.into(), dx.into()];
+        let none = View::<T>::NONE.into();
+        let args = [dx.len.into(), dim, inner, dy.into(), s.into(), none, 1.0.into(), dx.into()];
         gpu.launch::<T>(&KERNELS, "scale", Grid::Elements(dx.len), &args)
     }
 }

@@ -41,10 +41,6 @@ extern "C" __global__ void col2im(int n, int channels, int height, int width, in
   }
 }
 
-extern "C" __global__ void add_bias(int n, int outputs, int places, const Real *bias, Real *y) {
-  FOR_EACH(i, n) y[i] += bias[i / places % outputs];
-}
-
 // A block for each output.
 extern "C" __global__ void bias_gradient(int batch, int outputs, int places, const Real *dy, Real *db) {
   Real sum = 0;

@@ -5,7 +5,7 @@ pub(crate) mod cuda;
 
 use super::windows::Windows;
 use crate::blob::{Shape, Stamp};
-use crate::device::{Context, Memory};
+use crate::device::{Bf16, Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::normalization::Channels;
 use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Step};
@@ -42,6 +42,8 @@ pub struct Convolution<T> {
     prepared: Option<(Stamp, Vec<T>)>,
     /// Columns of windows on a device.
     device: Option<Memory<T>>,
+    /// Filters, columns and dy as the device multiplies them, where it rounds them.
+    rounded: [Option<Memory<Bf16>>; 3],
 }
 
 /// Makes the layer.
@@ -55,6 +57,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         addends: Vec::new(),
         prepared: None,
         device: None,
+        rounded: [None, None, None],
     }))
 }
 

@@ -1,9 +1,9 @@
 //! Convolution on a GPU.
 
 use super::Convolution;
-use crate::device::{Arg, Batch, Context, Gpu, Grid, Memory, Source, View};
+use crate::device::{Arg, Batch, Context, Gpu, Grid, Memory, Operand, Source, View};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward};
+use crate::layers::{Backward, Channels, DeviceCode, Forward, Step, ending};
 use crate::math;
 use crate::math::Real;
 
@@ -82,6 +82,11 @@ impl Sizes {
         (0..batch).step_by(step).map(move |first| (first, step.min(batch - first)))
     }
 
+    /// Where the channels of a top lie.
+    fn tops(&self) -> Channels {
+        Channels { outer: self.batch, dim: self.outputs, inner: self.places }
+    }
+
     fn args(&self, n: usize) -> [Arg; 14] {
         let [i, k, s, p, d, o] = self.windows.map(|v| v.map(Arg::from));
         let c = self.channels.into();
@@ -113,17 +118,18 @@ impl Sizes {
     fn weights<T: Real>(
         &self,
         gpu: &Gpu,
-        columns: View<T>,
-        dy: View<T>,
+        columns: Operand<T>,
+        dy: Operand<T>,
         images: usize,
         dw: View<T>,
     ) -> Result<()> {
         let ([m, n, k], one) = (self.product(), T::one());
+        let batch = Batch { count: 1, strides: [0; 3] };
         for image in 0..images {
             for g in 0..self.groups {
                 let dy = dy.from(image * self.top + g * m * n);
                 let columns = columns.from(image * self.column() + g * k * n);
-                gpu.gemm([false, true], [m, k, n], one, dy, columns, one, dw.from(g * m * k))?;
+                gpu.product([false, true], [m, k, n], one, dy, columns, one, dw.from(g * m * k), batch)?;
             }
         }
         Ok(())
@@ -134,8 +140,8 @@ impl Sizes {
         &self,
         gpu: &Gpu,
         room: &mut Option<Memory<T>>,
-        w: View<T>,
-        dy: View<T>,
+        w: Operand<T>,
+        dy: Operand<T>,
         (dx, first, images): (View<T>, usize, usize),
     ) -> Result<()> {
         let ([m, n, k], dx) = (self.product(), dx.from(first * self.bottom));
@@ -144,7 +150,7 @@ impl Sizes {
         let batch = Batch { count: images, strides: [0, self.top, self.column()] };
         for g in 0..self.groups {
             let (w, dy, to) = (w.from(g * m * k), dy.from(g * m * n), columns.from(g * k * n));
-            gpu.gemm_batched([true, false], [k, n, m], T::one(), w, dy, T::zero(), to, batch)?;
+            gpu.product([true, false], [k, n, m], T::one(), w, dy, T::zero(), to, batch)?;
         }
         if self.direct() {
             return Ok(());
@@ -157,31 +163,41 @@ impl Sizes {
 }
 
 impl<T: Real> DeviceCode<T> for Convolution<T> {
+    fn leads(&self, tail: &[Step]) -> bool {
+        self.engine().is_ok_and(|engine| ending::takes(tail, Sizes::new(engine).tops()))
+    }
+
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let sizes = Sizes::new(self.engine()?);
-        for i in 0..io.bottom.len() {
-            let (x, w, y) = (io.bottom.device(i)?, io.params.device(0)?, io.top.device(i)?);
+        let [rw, rc, _] = &mut self.rounded;
+        let w = gpu.operand(rw, io.params.device(0)?)?;
+        let (bias, own) = (self.param.bias_term().then_some(1), 1 + usize::from(self.param.bias_term()));
+        let channels = sizes.tops();
+        let other = match io.tail.contains(&Step::Add) {
+            true => io.bottom.device(io.bottom.len() - 1)?,
+            false => View::NONE,
+        };
+        for i in 0..io.top.len() {
+            let (x, y) = (io.bottom.device(i)?, io.top.device(i)?);
             for (first, images) in sizes.parts() {
                 let columns = sizes.columns(gpu, &mut self.device, x, first, images)?;
+                let columns = gpu.operand(rc, columns.to(images * sizes.column()))?;
                 for g in 0..sizes.groups {
                     let [m, n, k] = sizes.product();
                     let (w, y) = (w.from(g * m * k), y.from(first * sizes.top + g * m * n));
                     let batch = Batch { count: images, strides: [0, sizes.column(), sizes.top] };
                     let columns = columns.from(g * k * n);
-                    gpu.gemm_batched([false; 2], [m, n, k], T::one(), w, columns, T::zero(), y, batch)?;
+                    gpu.product([false; 2], [m, n, k], T::one(), w, columns, T::zero(), y, batch)?;
                 }
             }
-            if self.param.bias_term() {
-                let b = io.params.device(1)?;
-                let args = [y.len.into(), sizes.outputs.into(), sizes.places.into(), b.into(), y.into()];
-                gpu.launch::<T>(&KERNELS, "add_bias", Grid::Elements(y.len), &args)?;
-            }
+            ending::launch(gpu, channels, (&io.params, own, bias), io.tail, other, y)?;
         }
         Ok(())
     }
 
     fn backward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {
         let sizes = Sizes::new(self.engine()?);
+        let [rw, rc, rdy] = &mut self.rounded;
         for i in (0..io.bottom.len()).filter(|&i| io.live[i]) {
             let dy = io.top_diff.device(i)?;
             if self.param.bias_term() && io.params.learned(1) {
@@ -191,21 +207,17 @@ impl<T: Real> DeviceCode<T> for Convolution<T> {
                 gpu.launch::<T>(&KERNELS, "bias_gradient", Grid::Rows(sizes.outputs), &args)?;
             }
             for (first, images) in sizes.parts() {
+                let dy = dy.from(first * sizes.top).to(images * sizes.top);
+                let dy = gpu.operand(rdy, dy)?;
                 if io.params.learned(0) {
                     let columns =
                         sizes.columns(gpu, &mut self.device, io.bottom.device(i)?, first, images)?;
-                    sizes.weights(
-                        gpu,
-                        columns,
-                        dy.from(first * sizes.top),
-                        images,
-                        io.params.device_diff(0)?,
-                    )?;
+                    let columns = gpu.operand(rc, columns.to(images * sizes.column()))?;
+                    sizes.weights(gpu, columns, dy, images, io.params.device_diff(0)?)?;
                 }
                 if io.propagate[i] {
-                    let dx = io.bottom_diff.device(i)?;
-                    let dy = dy.from(first * sizes.top);
-                    sizes.data(gpu, &mut self.device, io.params.device(0)?, dy, (dx, first, images))?;
+                    let (w, dx) = (gpu.operand_again(rw, io.params.device(0)?)?, io.bottom_diff.device(i)?);
+                    sizes.data(gpu, &mut self.device, w, dy, (dx, first, images))?;
                 }
             }
         }

@@ -95,6 +95,9 @@ fn spans<T: Real>(net: &Net<T>) -> Vec<Option<Span>> {
         // A leader reads and writes what the layers whose work it does would; without fusion they do it themselves.
         let along = node.along.bottom.iter().chain(&node.along.top);
         node.bottom.iter().chain(&node.top).chain(along).for_each(|&b| used(net.blobs[b].data, i));
+        // Labels are looked at once more where a loss on a device is not a number (`Net::ask_again`).
+        let labels = node.bottom.iter().enumerate().filter(|(k, _)| !node.layer.differentiable(*k));
+        labels.for_each(|(_, &b)| used(net.blobs[b].data, 2 * net.nodes.len()));
         if node.need_backward {
             let step = 2 * net.nodes.len() - 1 - i;
             // Who does the work of others along, reads what they would.

@@ -4,9 +4,12 @@ mod cache;
 #[path = "../../cuda_emulator/mod.rs"]
 mod emulator;
 mod faults;
+mod fusion;
 mod graphs;
+mod labels;
 mod layers;
 mod nvrtc;
+mod precision;
 mod table;
 mod training;
 

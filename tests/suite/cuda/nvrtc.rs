@@ -3,7 +3,7 @@
 //! `CORTADO_NVRTC` names the folder of `libnvrtc.so.13`.
 
 use cortado::device::Source;
-use cortado::{layers, solver};
+use cortado::{device, layers, solver};
 use libloading::Library;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -13,7 +13,7 @@ use std::ptr::{null, null_mut};
 const ARCHITECTURES: [&str; 4] = ["sm_75", "sm_80", "sm_90", "sm_100"];
 
 fn sources() -> Vec<&'static Source> {
-    layers::kernels().into_iter().chain(solver::update::kernels()).collect()
+    [device::kernels(), layers::kernels(), solver::update::kernels()].concat()
 }
 
 /// Text that is no source by itself but a part of others.

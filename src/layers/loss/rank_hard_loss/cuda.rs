@@ -21,7 +21,8 @@ pub(super) struct Room<T> {
 }
 
 impl<T: Real> DeviceCode<T> for RankHardLoss<T> {
-    /// At no transfer. An embedding that is not finite, or a wrong label that only the device has, makes the loss NaN.
+    /// An embedding that is not finite, or a wrong label that only the device has, makes the loss NaN; the net then asks again with the
+    /// labels.
     fn check(&mut self, bottom: &Inputs<'_, T>) -> Result<()> {
         match bottom.get(1) {
             [] => Ok(()),
