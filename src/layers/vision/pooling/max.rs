@@ -51,6 +51,60 @@ pub(super) fn forward<T: Real>(x: &[T], axes: &[Axis; 2], y: &mut [T], at: &mut 
     }
 }
 
+/// Whether [`values`] gives what [`forward`] does, faster.
+pub(super) fn has_values(axes: &[Axis; 2]) -> bool {
+    strips::suits(axes)
+}
+
+/// The largest value of each window of the planes `x`, for who does not ask where it was.
+pub(super) fn values<T: Real>(x: &[T], axes: &[Axis; 2], y: &mut [T]) {
+    let [h, w] = axes;
+    let tops = y.chunks_exact_mut(h.output * w.output);
+    strips::with_buffer(axes, |buffer| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (x, y) in x.chunks_exact(h.input * w.input).zip(tops) {
+                    strips::each(
+                        x,
+                        axes,
+                        T::neg_infinity(),
+                        buffer,
+                        #[inline(always)]
+                        |strip| values_of(strip, w, y),
+                    );
+                }
+            },
+        );
+    });
+}
+
+/// The values of a strip's windows.
+#[inline(always)]
+fn values_of<T: Real>(strip: &Strip<T>, w: &Axis, y: &mut [T]) {
+    let mut best = [T::neg_infinity(); STRIP];
+    strip.taps(
+        #[inline(always)]
+        |taps| {
+            for (block, best) in
+                best.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().take(strip.len().div_ceil(BLOCK))
+            {
+                let mut most = *best;
+                for &(tap, _) in taps {
+                    for (most, &x) in most.iter_mut().zip(strip.block(tap, block)) {
+                        *most = select_unpredictable(wins(x, *most), x, *most);
+                    }
+                }
+                *best = most;
+            }
+        },
+    );
+    strip.windows(
+        #[inline(always)]
+        |p, q, place, n| y[p * w.output + q..][..n].copy_from_slice(&best[place..][..n]),
+    );
+}
+
 /// The windows of a strip.
 #[inline(always)]
 fn strip_of<T: Real>(
@@ -242,6 +296,11 @@ mod tests {
                 let what = format!("{h:?} {w:?}");
                 assert_eq!(at, at1, "{what}");
                 assert!(y.iter().zip(&y1).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}");
+                if has_values(&axes) {
+                    let mut y2 = vec![0.0; y.len()];
+                    values(&x, &axes, &mut y2);
+                    assert!(y.iter().zip(&y2).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}: values");
+                }
                 ways[if kernel == 2 && stride == 2 { 0 } else { 1 + usize::from(strips::suits(&axes)) }] += 1;
             }
         }

@@ -173,8 +173,15 @@ impl<T: Real> Layer<T> for Pooling {
         let plane = |window: usize| &x[window / outside * inside..][..inside];
         let grain = outside * (GRAIN / inside).max(1);
         let global = is_global(&axes);
+        // Nobody asks where the largest values were.
+        let values_only = !io.need_backward && io.top.len() == 1;
         let y = io.top.get(0);
         match self.method {
+            PoolMethod::Max if values_only && max::has_values(&axes) => {
+                parallel::for_each_chunk(y, grain, |begin, y| {
+                    max::values(&x[begin / outside * inside..], &axes, y);
+                });
+            }
             PoolMethod::Max => {
                 parallel::for_each_chunk2(y, &mut self.at, grain, |begin, y, at| {
                     max::forward(&x[begin / outside * inside..], &axes, y, at);
