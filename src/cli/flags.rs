@@ -46,6 +46,16 @@ const GRAPHS: Flag = flag(
     "WHEN",
     "auto or off: on a GPU, repeat whole iterations from a CUDA graph where the net allows it [default: auto]",
 );
+const WORKSPACE: Flag = flag(
+    "workspace",
+    "SIZE",
+    "on a GPU, memory that its convolutions may work in, one for all (1G, 64M, or a number of MiB) [default: 256M]",
+);
+const CUDNN: Flag = flag(
+    "cudnn",
+    "WHEN",
+    "auto or off: on a GPU, convolutions by cuDNN where it is installed [default: auto]",
+);
 const LEVEL: Flag = flag("level", "N", "level of the net's state, for include and exclude rules");
 const STAGE: Flag = flag("stage", "A,B", "stages of the net's state, for include and exclude rules");
 const WEIGHTS: Flag =
@@ -76,6 +86,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            WORKSPACE,
+            CUDNN,
             GRAPHS,
             THREADS,
         ],
@@ -97,6 +109,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            WORKSPACE,
+            CUDNN,
             THREADS,
         ],
         examples: &[
@@ -124,6 +138,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            WORKSPACE,
+            CUDNN,
             GRAPHS,
             THREADS,
         ],
@@ -147,6 +163,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            WORKSPACE,
+            CUDNN,
             THREADS,
         ],
         examples: &[
@@ -168,6 +186,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            WORKSPACE,
+            CUDNN,
             THREADS,
         ],
         examples: &[
