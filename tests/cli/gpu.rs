@@ -81,7 +81,7 @@ fn the_log_says_what_convolves() {
     let Some(libraries) = libraries() else { return };
     let folder = Folder::empty();
     for (name, engine) in [("any", ""), ("caffe", "engine: CAFFE"), ("cudnn", "engine: CUDNN")] {
-        folder.write(&format!("{name}.prototxt"), &CONVOLUTION.replace("ENGINE", engine));
+        folder.write(&format!("{name}.prototxt"), CONVOLUTION.replace("ENGINE", engine));
     }
     // The same libraries without cuDNN.
     let without = folder.path("without");
@@ -133,6 +133,35 @@ fn the_log_says_what_convolves() {
         let query = run(&folder, &without, "device_query", &[]).ok().stderr;
         assert!(query.contains("the library cuDNN was not found"), "{query}");
     }
+}
+
+/// The real library needs no GPU to be found and looked through. It comes into `target/cudnn` by
+/// `pip install --no-deps --target target/cudnn nvidia-cudnn-cu13`, or `CORTADO_CUDNN_LIB` names its folder.
+#[test]
+fn the_real_cudnn_has_what_is_called() {
+    let Some(libraries) = libraries() else { return };
+    let given = std::env::var_os("CORTADO_CUDNN_LIB").map(PathBuf::from);
+    let ours = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/cudnn/nvidia/cudnn/lib");
+    let real = given.unwrap_or(ours);
+    if !["libcudnn.so.9", "libcudnn.so.8"].iter().any(|name| real.join(name).exists()) {
+        eprintln!("not looked for in the real cuDNN: there is none in {}", real.display());
+        return;
+    }
+    let folder = Folder::empty();
+    folder.write("net.prototxt", CONVOLUTION.replace("ENGINE", ""));
+    // In front of the stand-in's.
+    let path = PathBuf::from(format!("{}:{}", real.display(), libraries.display()));
+    let query = run(&folder, &path, "device_query -gpu 0", &[]).ok().stderr;
+    let version = query.lines().find_map(|l| Some(l.split_once("cuDNN:")?.1.trim().to_string()));
+    let version = version.expect("device_query says nothing of cuDNN");
+    assert!(version.starts_with("8.9.") || version.starts_with("9."), "{version}");
+    // It does not take the stand-in for a driver, and says so; that is no reason to give up.
+    let time = run(&folder, &path, "time -model net.prototxt -iterations 1 -gpu 0", &[]).ok().stderr;
+    assert!(
+        time.contains("by cuBLAS, since cuDNN cannot start: CUDNN_STATUS_NOT_INITIALIZED.")
+            || time.contains(&version),
+        "{time}"
+    );
 }
 
 #[test]

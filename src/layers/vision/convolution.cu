@@ -1,34 +1,12 @@
-// Windows of images as columns, and back, over any number of axes; the products between are cuBLAS's.
-
-// Most axes that a blob has behind the channels.
-constexpr int MOST = 31;
-
-// Extents along each axis. Of MOST axes only the first so many count.
-template <int N> struct Windows {
-  int axes;
-  int input[N], kernel[N], stride[N], pad[N], dilation[N], output[N];
-};
+// Windows as columns, and back; the products between are cuBLAS's. And the bias.
 
 // Element i of the columns of some images: row (channel, tap of the kernel), column (window). `window` is the number of taps, `places` that
 // of windows.
 template <int N>
 __device__ __forceinline__ void gather(const Windows<N> &w, int n, int window, int places, const Real *x, Real *columns) {
-  int axes = N == MOST ? w.axes : N;
   FOR_EACH(i, n) {
     int place = i % places, line = i / places;
-    int tap = line % window, channel = line / window;  // counted over images
-    int offset = 0, size = 1;
-    bool inside = true;
-#pragma unroll
-    for (int a = axes - 1; a >= 0; --a) {
-      int at = place % w.output[a] * w.stride[a] - w.pad[a] + tap % w.kernel[a] * w.dilation[a];
-      place /= w.output[a];
-      tap /= w.kernel[a];
-      inside = inside && at >= 0 && at < w.input[a];
-      offset += at * size;
-      size *= w.input[a];
-    }
-    columns[i] = inside ? x[size_t(channel) * size + offset] : Real(0);
+    columns[i] = seen(w, place, line % window, line / window, x);
   }
 }
 

@@ -9,7 +9,13 @@ use crate::math::Real;
 use crate::proto::caffe::convolution_parameter::Engine;
 
 pub(crate) static KERNELS: Source =
-    Source { name: "convolution.cu", parts: &[include_str!("convolution.cu")] };
+    Source { name: "convolution.cu", parts: &[include_str!("windows.cu"), include_str!("convolution.cu")] };
+
+/// Apart, since they take long to compile and are seldom wanted.
+pub(crate) static PRODUCTS: Source = Source {
+    name: "convolution_product.cu",
+    parts: &[include_str!("windows.cu"), include_str!("convolution_product.cu")],
+};
 
 /// What a convolution of these shapes keeps for a device.
 pub(super) struct OnDevice<T> {
@@ -29,6 +35,7 @@ impl<T> Default for OnDevice<T> {
 struct Sizes {
     batch: usize,
     groups: usize,
+    channels: usize,
     outputs: usize,
     /// Values of an image of the bottom, and of the top.
     bottom: usize,
@@ -41,9 +48,12 @@ struct Sizes {
     product: [usize; 3],
     /// Whether the bottom itself is its columns.
     direct: bool,
-    /// `Windows` of the kernels, and those that take it: windows to columns, and back.
+    /// The kernels from windows to columns, and back, and the `Windows` that they take.
+    gather: [&'static str; 2],
     words: Vec<i32>,
-    kernels: [&'static str; 2],
+    /// Those that need no columns, one for each direction, and theirs.
+    products: [&'static str; 3],
+    product_words: Vec<i32>,
 }
 
 /// Most axes behind the channels: `MOST` of the kernels.
@@ -55,7 +65,7 @@ impl Sizes {
         let places = output.iter().product();
         let window = g.kernel.iter().product();
         let extents = [&g.input[..], &g.kernel, &g.stride, &g.pad, &g.dilation, output];
-        let (slots, kernels) = match g.input.len() {
+        let (slots, gather) = match g.input.len() {
             1 => (1, ["im2col1", "col2im1"]),
             2 => (2, ["im2col2", "col2im2"]),
             3 => (3, ["im2col3", "col2im3"]),
@@ -73,17 +83,25 @@ impl Sizes {
                     .found(n)
             })
         };
-        let mut words = vec![0; 1 + extents.len() * slots];
-        words[0] = int(g.input.len())?;
-        for (to, from) in words[1..].chunks_exact_mut(slots).zip(extents) {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = int(*from)?;
+        let (product_slots, products) = match g.input.len() {
+            2 => (2, ["tops2", "bottoms2", "filters2"]),
+            _ => (MOST, ["tops", "bottoms", "filters"]),
+        };
+        let words = |slots: usize| {
+            let mut words = vec![0; 1 + extents.len() * slots];
+            words[0] = int(g.input.len())?;
+            for (to, from) in words[1..].chunks_exact_mut(slots).zip(extents) {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = int(*from)?;
+                }
             }
-        }
+            Ok::<_, Error>(words)
+        };
         let one = |v: &[usize], value: usize| v.iter().all(|&v| v == value);
         Ok(Sizes {
             batch: g.batch,
             groups: g.groups,
+            channels: g.channels,
             outputs: g.num_output,
             bottom: g.channels * g.input.iter().product::<usize>(),
             top: g.num_output * places,
@@ -91,8 +109,10 @@ impl Sizes {
             window,
             product: [g.num_output / g.groups, places, g.channels / g.groups * window],
             direct: one(&g.kernel, 1) && one(&g.stride, 1) && one(&g.pad, 0),
-            words,
-            kernels,
+            gather,
+            words: words(slots)?,
+            products,
+            product_words: words(product_slots)?,
         })
     }
 
@@ -102,7 +122,12 @@ impl Sizes {
         self.groups * n * k
     }
 
-    /// The batch in parts, by first image and number of images, whose columns find room in the workspace. One image always does.
+    /// Whether the columns of an image find room in the workspace.
+    fn fits<T>(&self, gpu: &Gpu) -> bool {
+        self.direct || self.column().saturating_mul(size_of::<T>()) <= gpu.workspace_limit()
+    }
+
+    /// The batch in parts, by first image and number of images, whose columns find room.
     fn parts<T>(&self, gpu: &Gpu) -> impl Iterator<Item = (usize, usize)> + use<T> {
         let room = (gpu.workspace_limit() / size_of::<T>()).min(i32::MAX as usize);
         let (batch, step) = (self.batch, (room / self.column().max(1)).max(1));
@@ -110,10 +135,34 @@ impl Sizes {
         (0..batch).step_by(step).map(move |first| (first, step.min(batch - first)))
     }
 
-    /// Launches one of `kernels` over n elements.
+    /// A direction without columns.
+    fn product<T: Real>(&self, gpu: &Gpu, way: Direction, [a, b, c]: [View<T>; 3]) -> Result<()> {
+        const SQUARE: usize = 64;
+        let [outputs, places, line] = self.product;
+        let channels = self.channels / self.groups;
+        // The kernel counts in integers.
+        let most = self.batch * self.top.max(self.bottom);
+        if i32::try_from(most).is_err() {
+            return Err(Error::new(Kind::Shape, "a convolution is too large for a GPU")
+                .expected("fewer than 2^31 elements, or a larger --workspace")
+                .found(most));
+        }
+        let [rows, columns] = match way {
+            Direction::Forward => [outputs, self.batch * places],
+            Direction::Data => [channels, self.batch * self.bottom / self.channels],
+            Direction::Filters => [outputs, line],
+        };
+        let sizes = [self.batch, self.groups, outputs, channels, self.window, places].map(Arg::from);
+        let [batch, groups, outputs, channels, window, places] = sizes;
+        let args = [batch, groups, outputs, channels, window, places, a.into(), b.into(), c.into()];
+        let grid = Grid::Rows(self.groups * rows.div_ceil(SQUARE) * columns.div_ceil(SQUARE));
+        gpu.launch_with::<T>(&PRODUCTS, self.products[way as usize], grid, &self.product_words, &args)
+    }
+
+    /// Launches one of `gather` over n elements.
     fn launch<T: Real>(&self, gpu: &Gpu, kernel: usize, n: usize, from: View<T>, to: View<T>) -> Result<()> {
         let args: [Arg; 5] = [n.into(), self.window.into(), self.places.into(), from.into(), to.into()];
-        gpu.launch_with::<T>(&KERNELS, self.kernels[kernel], Grid::Elements(n), &self.words, &args)
+        gpu.launch_with::<T>(&KERNELS, self.gather[kernel], Grid::Elements(n), &self.words, &args)
     }
 
     /// The columns of a part of the batch.
@@ -130,6 +179,9 @@ impl Sizes {
 
     /// y = w · columns.
     fn forward<T: Real>(&self, gpu: &Gpu, x: View<T>, w: View<T>, y: View<T>) -> Result<()> {
+        if !self.fits::<T>(gpu) {
+            return self.product(gpu, Direction::Forward, [w, x, y]);
+        }
         let [m, n, k] = self.product;
         for (first, images) in self.parts::<T>(gpu) {
             let columns = self.columns(gpu, x, first, images)?;
@@ -145,6 +197,9 @@ impl Sizes {
 
     /// dw += dy · columnsᵀ, image by image.
     fn filters<T: Real>(&self, gpu: &Gpu, x: View<T>, dy: View<T>, dw: View<T>) -> Result<()> {
+        if !self.fits::<T>(gpu) {
+            return self.product(gpu, Direction::Filters, [dy, x, dw]);
+        }
         let ([m, n, k], one) = (self.product, T::one());
         for (first, images) in self.parts::<T>(gpu) {
             let columns = self.columns(gpu, x, first, images)?;
@@ -161,6 +216,9 @@ impl Sizes {
 
     /// dx = columns of wᵀ · dy, added up where windows meet.
     fn data<T: Real>(&self, gpu: &Gpu, w: View<T>, dy: View<T>, dx: View<T>) -> Result<()> {
+        if !self.fits::<T>(gpu) {
+            return self.product(gpu, Direction::Data, [w, dy, dx]);
+        }
         let [m, n, k] = self.product;
         for (first, images) in self.parts::<T>(gpu) {
             let dx = dx.from(first * self.bottom);

@@ -174,7 +174,7 @@ impl Api {
             // SAFETY: the text ends with a zero.
             unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
         };
-        Err(Error::new(Kind::Device, format!("cuDNN cannot {doing}")).found(text))
+        Err(Error::new(Kind::Device, format!("cuDNN cannot {doing}: {text}")))
     }
 }
 
