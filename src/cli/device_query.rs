@@ -19,6 +19,10 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
             log.info(From::Common, &format!("{:<31}{value}", format!("{name}:")));
         }
     }
+    if !ordinals.is_empty() {
+        let dnn = device::cudnn_version().unwrap_or_else(|e| e.message().to_string());
+        log.info(From::Common, &format!("{:<31}{dnn}", "cuDNN:"));
+    }
     if ordinals.is_empty() {
         log.info(From::Common, "The driver finds no GPU.");
     }

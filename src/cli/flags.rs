@@ -56,6 +56,16 @@ const AMP: Flag = flag(
     "TYPE",
     "bf16 or off: on a GPU, the same in bfloat16; weights stay in single precision [default: off]",
 );
+const WORKSPACE: Flag = flag(
+    "workspace",
+    "SIZE",
+    "on a GPU, memory that its convolutions may work in, one for all (1G, 64M, or a number of MiB) [default: 256M]",
+);
+const CUDNN: Flag = flag(
+    "cudnn",
+    "WHEN",
+    "auto or off: on a GPU, convolutions by cuDNN where it is installed [default: auto]",
+);
 const LEVEL: Flag = flag("level", "N", "level of the net's state, for include and exclude rules");
 const STAGE: Flag = flag("stage", "A,B", "stages of the net's state, for include and exclude rules");
 const WEIGHTS: Flag =
@@ -86,6 +96,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            WORKSPACE,
+            CUDNN,
             GRAPHS,
             TF32,
             AMP,
@@ -112,6 +124,8 @@ pub const COMMANDS: &[Command] = &[
             GRAPHS,
             TF32,
             AMP,
+            WORKSPACE,
+            CUDNN,
             THREADS,
         ],
         examples: &[
@@ -139,6 +153,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            WORKSPACE,
+            CUDNN,
             GRAPHS,
             TF32,
             AMP,
@@ -166,6 +182,8 @@ pub const COMMANDS: &[Command] = &[
             GPU,
             TF32,
             AMP,
+            WORKSPACE,
+            CUDNN,
             THREADS,
         ],
         examples: &[
@@ -187,6 +205,8 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            WORKSPACE,
+            CUDNN,
             THREADS,
         ],
         examples: &[

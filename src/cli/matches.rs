@@ -1,6 +1,6 @@
 //! What the flags of a subcommand were set to.
 
-use crate::device::{Gpu, Pool, Precision};
+use crate::device::{Gpu, Pool, Precision, WORKSPACE};
 use crate::error::{Error, Kind, Result, nearest};
 use crate::proto::caffe::Phase;
 use crate::tools::NetFile;
@@ -111,7 +111,30 @@ impl Matches {
                 .expected("the number of one GPU")
                 .found(format!("-gpu {text}")));
         }
-        Gpu::open(self.ordinal(text)?).map(Some)
+        let gpu = Gpu::open(self.ordinal(text)?)?;
+        self.adjust(&gpu)?;
+        Ok(Some(gpu))
+    }
+
+    /// Tells a device what the flags say of it.
+    pub fn adjust(&self, gpu: &Gpu) -> Result<()> {
+        gpu.set_workspace(self.bytes("workspace", WORKSPACE)?);
+        gpu.set_cudnn(self.choice("cudnn", &[("auto", true), ("off", false)], true)?);
+        Ok(())
+    }
+
+    /// A size of memory: a number of MiB, or a number with K, M or G behind it.
+    pub fn bytes(&self, name: &str, default: usize) -> Result<usize> {
+        let Some(text) = self.text(name)? else { return Ok(default) };
+        let units = [("K", 10), ("M", 20), ("G", 30)];
+        let unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+        let (number, shift) = unit.unwrap_or((text, &20));
+        let bytes = number.parse::<usize>().ok().and_then(|n| n.checked_mul(1 << shift));
+        bytes.ok_or_else(|| {
+            wrong(name, "is no size of memory")
+                .expected("256M, 1G or the like; a plain number is of MiB")
+                .found(text)
+        })
     }
 
     /// Has a device multiply as `--tf32` and `--amp` say. Errors: both; no device for them; one that is too old.

@@ -2,6 +2,7 @@
 //!
 //! [`flags`] is the table of subcommands and their flags: parser, help and shell completions come from it.
 
+mod convolutions;
 mod device_query;
 pub mod flags;
 mod gradcheck;

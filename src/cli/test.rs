@@ -2,7 +2,7 @@
 
 use super::log::{From, Log};
 use super::train::where_it_runs;
-use super::{Matches, number::general};
+use super::{Matches, convolutions, number::general};
 use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::net::Keep;
@@ -29,6 +29,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         log.info(From::Caffe, &net.device().map_or("Use CPU.".into(), |gpu| where_it_runs(Some(gpu), 0)));
+        convolutions::how(&net).iter().for_each(|line| log.info(From::Caffe, line));
         log.info(From::Caffe, &format!("Running for {iterations} iterations."));
         log.start_bar(iterations, 0);
         let (mut loss, mut sums) = (0.0, Vec::new());

@@ -2,7 +2,7 @@
 
 use super::log::{From, Log};
 use super::train::where_it_runs;
-use super::{Matches, number::general, say};
+use super::{Matches, convolutions, number::general, say};
 use crate::blob::Weights;
 use crate::device::Gpu;
 use crate::error::{Error, Kind, Result};
@@ -40,6 +40,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         net.set_device(gpu, &mut weights)?;
         net.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
         info(&where_it_runs(net.device(), threads));
+        convolutions::how(&net).iter().for_each(|line| info(line));
         // Measured before and after: other programs leave now more and now less of the processor.
         let with_ceiling = with_ceiling && net.device().is_none();
         let ceiling = || with_ceiling.then(|| math::ceiling::<f32>() * threads as f64 / 1e9);

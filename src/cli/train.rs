@@ -3,7 +3,7 @@
 use super::log::{From, Log};
 use super::signals::Signals;
 use super::test::with_loss;
-use super::{Matches, number::general};
+use super::{Matches, convolutions, number::general};
 use crate::device::{Gpu, Precision};
 use crate::error::{Error, Kind, Result};
 use crate::net::Keep;
@@ -28,9 +28,11 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         if gpu.is_some() {
             solver.set_device(gpu.as_ref())?;
         }
+        solver.device().map_or(Ok(()), |gpu| matches.adjust(gpu))?;
         matches.precise(solver.device())?;
         solver.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
         watcher.log.info(From::Caffe, &where_it_runs(solver.device(), threads));
+        convolutions::how(solver.net()).iter().for_each(|line| watcher.log.info(From::Caffe, line));
         summary(solver.net(), solver.weights()).lines().iter().for_each(|line| watcher.log.line(line));
         if let Some(state) = matches.optional_path("snapshot") {
             watcher.log.info(From::Caffe, &format!("Resuming from {}", state.display()));

@@ -26,6 +26,7 @@ pub fn kernels() -> Vec<&'static Source> {
         &utility::concat::cuda::KERNELS,
         &utility::split::cuda::KERNELS,
         &vision::convolution::cuda::KERNELS,
+        &vision::convolution::cuda::PRODUCTS,
         &vision::lrn::cuda::KERNELS,
         &vision::pooling::cuda::KERNELS,
     ]

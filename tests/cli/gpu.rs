@@ -70,6 +70,100 @@ fn device_query_says_what_caffe_says() {
     }
 }
 
+/// A net of one convolution, of which `ENGINE` is the engine.
+const CONVOLUTION: &str = "force_backward: true
+    layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }
+    layer { name: 'conv' type: 'Convolution' bottom: 'x' top: 'y'
+            convolution_param { ENGINE num_output: 4 kernel_size: 3 weight_filler { type: 'xavier' } } }";
+
+#[test]
+fn the_log_says_what_convolves() {
+    let Some(libraries) = libraries() else { return };
+    let folder = Folder::empty();
+    for (name, engine) in [("any", ""), ("caffe", "engine: CAFFE"), ("cudnn", "engine: CUDNN")] {
+        folder.write(&format!("{name}.prototxt"), CONVOLUTION.replace("ENGINE", engine));
+    }
+    // The same libraries without cuDNN.
+    let without = folder.path("without");
+    std::fs::create_dir_all(&without).unwrap();
+    for name in ["libcuda.so", "libnvrtc.so", "libcublas.so"] {
+        std::fs::copy(libraries.join(name), without.join(name)).unwrap();
+    }
+    let time = |libraries: &PathBuf, words: &str, environment: &[(&str, &str)]| {
+        run(&folder, libraries, &format!("time -iterations 1 -gpu 0 -model {words}"), environment)
+    };
+    let here = "Convolutions: cuDNN 9.10.2, in a workspace of at most";
+    let said = |done: Done, what: &str| {
+        let stderr = done.ok().stderr;
+        assert!(stderr.contains(what), "no {what:?} in\n{stderr}");
+    };
+    said(time(&libraries, "any.prototxt", &[]), &format!("{here} 256.0 MB."));
+    said(time(&libraries, "cudnn.prototxt --workspace 1G", &[]), &format!("{here} 1024.0 MB."));
+    said(time(&libraries, "any.prototxt --workspace 64", &[]), &format!("{here} 64.0 MB."));
+    said(time(&libraries, "any.prototxt --workspace=512K", &[]), &format!("{here} 0.5 MB."));
+    said(time(&libraries, "any.prototxt --cudnn off", &[]), "by cuBLAS, since cuDNN is switched off");
+    let old = ("CUDA_EMULATOR_CUDNN", "7605");
+    said(
+        time(&libraries, "any.prototxt", &[old]),
+        "by cuBLAS, since the cuDNN that was found is of another version",
+    );
+    said(time(&libraries, "any.prototxt", &[("CUDA_EMULATOR_CUDNN", "8907")]), "cuDNN 8.9.7");
+    let caffe = time(&libraries, "caffe.prototxt", &[]).ok().stderr;
+    assert!(!caffe.contains("Convolutions:"), "{caffe}");
+    let query = run(&folder, &libraries, "device_query -gpu 0", &[]).ok().stderr;
+    assert!(query.contains("cuDNN:                         9.10.2"), "{query}");
+    let wrong = time(&libraries, "any.prototxt --workspace lots", &[]);
+    assert_eq!(wrong.code, Some(1), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("--workspace is no size of memory"), "{}", wrong.stderr);
+    // Where a real one is installed, it is found.
+    if std::env::var_os("CORTADO_REQUIRE_GPU").is_none() {
+        said(time(&without, "any.prototxt", &[]), "by cuBLAS, since the library cuDNN was not found");
+        let refused = time(&without, "cudnn.prototxt", &[]);
+        assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+        for part in [
+            "cuDNN was not found",
+            "layer \"conv\"",
+            "engine",
+            "libcudnn.so.9",
+            "/usr/local/cuda",
+            "nvidia-cudnn",
+        ] {
+            assert!(refused.stderr.contains(part), "no {part:?} in\n{}", refused.stderr);
+        }
+        let query = run(&folder, &without, "device_query", &[]).ok().stderr;
+        assert!(query.contains("the library cuDNN was not found"), "{query}");
+    }
+}
+
+/// The real library needs no GPU to be found and looked through. It comes into `target/cudnn` by
+/// `pip install --no-deps --target target/cudnn nvidia-cudnn-cu13`, or `CORTADO_CUDNN_LIB` names its folder.
+#[test]
+fn the_real_cudnn_has_what_is_called() {
+    let Some(libraries) = libraries() else { return };
+    let given = std::env::var_os("CORTADO_CUDNN_LIB").map(PathBuf::from);
+    let ours = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/cudnn/nvidia/cudnn/lib");
+    let real = given.unwrap_or(ours);
+    if !["libcudnn.so.9", "libcudnn.so.8"].iter().any(|name| real.join(name).exists()) {
+        eprintln!("not looked for in the real cuDNN: there is none in {}", real.display());
+        return;
+    }
+    let folder = Folder::empty();
+    folder.write("net.prototxt", CONVOLUTION.replace("ENGINE", ""));
+    // In front of the stand-in's.
+    let path = PathBuf::from(format!("{}:{}", real.display(), libraries.display()));
+    let query = run(&folder, &path, "device_query -gpu 0", &[]).ok().stderr;
+    let version = query.lines().find_map(|l| Some(l.split_once("cuDNN:")?.1.trim().to_string()));
+    let version = version.expect("device_query says nothing of cuDNN");
+    assert!(version.starts_with("8.9.") || version.starts_with("9."), "{version}");
+    // It does not take the stand-in for a driver, and says so; that is no reason to give up.
+    let time = run(&folder, &path, "time -model net.prototxt -iterations 1 -gpu 0", &[]).ok().stderr;
+    assert!(
+        time.contains("by cuBLAS, since cuDNN cannot start: CUDNN_STATUS_NOT_INITIALIZED.")
+            || time.contains(&version),
+        "{time}"
+    );
+}
+
 #[test]
 fn what_is_missing_is_said() {
     let Some(libraries) = libraries() else { return };

@@ -32,7 +32,7 @@ Kernel *find_kernel(Module *module, const char *name);
 const std::string &name_of(Kernel *kernel);
 // A launch's own copy of what it gives a kernel.
 struct Arguments {
-  std::vector<uint64_t> words;
+  std::vector<std::vector<uint64_t>> values;
   std::vector<void *> pointers;
   Arguments(Kernel *kernel, void **params);
 };

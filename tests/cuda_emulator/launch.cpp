@@ -334,11 +334,11 @@ const std::string &name_of(Kernel *kernel) { return kernel->name; }
 
 Arguments::Arguments(Kernel *kernel, void **params) {
   for (unsigned i = 0; kernel->size(i); ++i) {
-    if (kernel->size(i) > 8) fail("a parameter of kernel " + kernel->name + " is larger than a word");
-    words.push_back(0);
-    memcpy(&words.back(), params[i], kernel->size(i));
+    if (kernel->size(i) > 4096) fail("a parameter of kernel " + kernel->name + " is larger than 4096 bytes");
+    values.emplace_back((kernel->size(i) + 7) / 8);
+    memcpy(values.back().data(), params[i], kernel->size(i));
+    pointers.push_back(values.back().data());
   }
-  for (auto &word : words) pointers.push_back(&word);
 }
 
 namespace {

@@ -46,8 +46,14 @@ fn layers_compute_what_caffe_computes() {
 
 /// Runs every case, on a device or on the host.
 pub fn all_cases(device: Option<&Gpu>) {
+    cases_of(device, |_| true);
+}
+
+/// Runs the cases that somebody wants by their names.
+pub fn cases_of(device: Option<&Gpu>, wanted: impl Fn(&str) -> bool) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/layers");
     let mut cases: Vec<_> = fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
+    cases.retain(|path| wanted(&path.file_name().unwrap().to_string_lossy()));
     cases.sort();
     assert!(!cases.is_empty(), "{} is empty", folder.display());
     let mut wrong = Vec::new();

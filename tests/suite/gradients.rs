@@ -45,11 +45,16 @@ pub fn check_all(device: Option<&Gpu>) {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
     files.sort();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "prototxt")) {
-        let (name, text) = (file.display().to_string(), fs::read_to_string(file).unwrap());
-        let on = |checker| GradientChecker { device: device.cloned(), ..checker };
-        assert_passes::<f64>(&name, &text, &on(GradientChecker::default()));
-        assert_passes::<f32>(&name, &text, &on(single()));
+        check_file(file, device);
     }
+}
+
+/// Checks the net of a file in both precisions, on a device or on the host.
+pub fn check_file(file: &Path, device: Option<&Gpu>) {
+    let (name, text) = (file.display().to_string(), fs::read_to_string(file).unwrap());
+    let on = |checker| GradientChecker { device: device.cloned(), ..checker };
+    assert_passes::<f64>(&name, &text, &on(GradientChecker::default()));
+    assert_passes::<f32>(&name, &text, &on(single()));
 }
 
 /// y = x², with a derivative that can be wrong: `power_param.scale` times what is right, plus `shift` in its last
@@ -87,8 +92,8 @@ impl<T: Real> Layer<T> for Square {
     }
 }
 
-/// Registers the layer above once for all tests of this file.
-fn with_square() {
+/// Registers the layer above, which has code for the host alone, once for all tests.
+pub fn with_square() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| registry::register("Square", "test", "a square", square, square).unwrap());
 }

@@ -1,6 +1,8 @@
 //! A device that computes: its context, its stream, its compiled kernels.
 
+use super::dnn::Dnn;
 use super::module::Modules;
+use super::workspace::Workspace;
 use super::{driver_error, libraries};
 use crate::error::{Error, Kind, Result};
 use cudarc::cublas;
@@ -9,7 +11,7 @@ use cudarc::driver::sys::{CUcontext, CUdevice, CUdevice_attribute as Attribute, 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A CUDA device, opened. Clones are the same device; it is closed with the last clone and the last memory on it.
 ///
@@ -31,8 +33,13 @@ pub(super) struct Inner {
     pub blas: cublas::sys::cublasHandle_t,
     /// Memory that cuBLAS works in, so that it takes none of its own in a capture; 0 where there was too little.
     pub workspace: u64,
+    /// cuDNN, or why there is none, once somebody has wanted it; and whether nobody is to want it.
+    pub dnn: OnceLock<Result<Dnn>>,
+    pub without_dnn: AtomicBool,
     /// Bytes of memory that are taken on it.
-    pub held: AtomicUsize,
+    pub held: Arc<AtomicUsize>,
+    /// In which layers work, one after the other.
+    pub shared: Mutex<Workspace>,
     /// Whether the work of the stream is being captured.
     pub capturing: AtomicBool,
     /// A [`Precision`](super::Precision).
@@ -85,7 +92,7 @@ impl Gpu {
         let stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
         let copies = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
         let (blas, workspace, room) = super::blas::open(stream, major)?;
-        let held = AtomicUsize::new(room);
+        let held = Arc::new(AtomicUsize::new(room));
         let capturing = AtomicBool::new(false);
         let capability = 10 * major + minor;
         let modules = Mutex::new(Modules::new(capability, cache)?);
@@ -101,6 +108,9 @@ impl Gpu {
             blas,
             workspace,
             held,
+            shared: Mutex::default(),
+            dnn: OnceLock::new(),
+            without_dnn: AtomicBool::new(false),
             capturing,
             precision: AtomicU8::new(0),
             modules,
@@ -117,7 +127,7 @@ impl Gpu {
         &self.0.name
     }
 
-    /// Bytes of its memory that are taken through this opening of it, the workspace of cuBLAS included; what the driver and the libraries take for
+    /// Bytes of its memory that are taken through this opening of it, workspaces included; what the driver and the libraries take for
     /// themselves is not known.
     pub fn bytes(&self) -> usize {
         self.0.held.load(Relaxed)
@@ -159,6 +169,8 @@ impl Drop for Inner {
         unsafe {
             if ctx::set_current(self.context).is_ok() {
                 modules.unload();
+                drop(self.dnn.take());
+                self.shared.get_mut().unwrap_or_else(|e| e.into_inner()).release();
                 let _ = cublas::result::destroy_handle(self.blas);
                 if self.workspace != 0 {
                     let _ = free_sync(self.workspace);

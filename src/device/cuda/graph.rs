@@ -1,17 +1,21 @@
 //! Graphs: work that was asked of a device once, to be asked again at the cost of a single launch.
 
+use super::workspace::Block;
 use super::{Gpu, driver_error};
 use crate::error::{Error, Kind, Result};
 use cudarc::driver::result::{graph, stream};
 use cudarc::driver::sys::{CUgraphExec, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Launches, copies and fills in the order in which they were captured.
 ///
 /// It holds addresses and numbers, not memory: whoever keeps a graph sees to it that all that the work touches stays where it was.
 pub struct Graph {
-    gpu: Gpu,
     exec: CUgraphExec,
+    /// The workspace in which it works, though the device may have a larger one by now. Freed before the device is let go.
+    _workspace: Option<Arc<Block>>,
+    gpu: Gpu,
 }
 
 // SAFETY: the driver's handle may be used from any thread that has made the context current, which every method does first.
@@ -57,7 +61,7 @@ impl Gpu {
             let _ = graph::destroy(captured);
             exec.map_err(failed)?
         };
-        Ok(Graph { gpu: self.clone(), exec })
+        Ok(Graph { exec, _workspace: self.workspace_block(), gpu: self.clone() })
     }
 
     /// An error in a capture, which cannot hold what the caller is about to do. `doing` completes "the GPU cannot ...".

@@ -84,6 +84,18 @@ impl Gpu {
         grid: Grid,
         args: &[Arg],
     ) -> Result<()> {
+        self.launch_with::<T>(source, kernel, grid, &[], args)
+    }
+
+    /// [`Gpu::launch`] of a kernel whose first parameter is a struct of `int`s, these words; none where there are none.
+    pub fn launch_with<T: Element>(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        grid: Grid,
+        words: &[i32],
+        args: &[Arg],
+    ) -> Result<()> {
         let blocks = match grid {
             Grid::Elements(n) => n.div_ceil(BLOCK).min(BLOCKS),
             Grid::Rows(n) => n,
@@ -96,7 +108,8 @@ impl Gpu {
         let at = |what: &str| Error::new(Kind::Device, format!("kernel {kernel} of {}: {what}", source.name));
         let mut values = [0u64; PARAMETERS];
         let mut pointers = [std::ptr::null_mut::<c_void>(); PARAMETERS];
-        if args.len() > PARAMETERS {
+        let first = usize::from(!words.is_empty());
+        if first + args.len() > PARAMETERS {
             return Err(at("too many parameters"));
         }
         let int = |n: usize| {
@@ -104,7 +117,8 @@ impl Gpu {
                 at("a blob is too large for a GPU").expected("fewer than 2^31 elements").found(n)
             })
         };
-        for ((arg, value), pointer) in args.iter().zip(&mut values).zip(&mut pointers) {
+        pointers[0] = words.as_ptr().cast_mut().cast();
+        for ((arg, value), pointer) in args.iter().zip(&mut values).zip(&mut pointers[first..]) {
             // Each parameter is read from the first bytes of its word.
             *value = match *arg {
                 Arg::Real(v) if size_of::<T>() == 4 => (v as f32).to_bits().into(),
@@ -116,7 +130,7 @@ impl Gpu {
             };
             *pointer = std::ptr::from_mut(value).cast();
         }
-        let (blocks, params) = (int(blocks)? as u32, &mut pointers[..args.len()]);
+        let (blocks, params) = (int(blocks)? as u32, &mut pointers[..first + args.len()]);
         // SAFETY: the parameters live until the call returns, which has copied them; that they are those of the kernel is what the tests
         // on the emulator hold, which checks every access.
         unsafe { launch_kernel(function, (blocks, 1, 1), (BLOCK as u32, 1, 1), 0, self.0.stream, params) }

@@ -1,7 +1,8 @@
-//! Finds the driver, NVRTC and cuBLAS, or says what was looked for and where.
+//! Finds the driver, NVRTC, cuBLAS and cuDNN, or says what was looked for and where.
 
 use crate::error::{Error, Kind, Result};
 use cudarc::{cublas, driver, nvrtc};
+use libloading::Library;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ const OLDEST_DRIVER: i32 = 12000;
 pub(super) fn driver() -> Result<()> {
     // SAFETY: looks for a shared library; loading NVIDIA's driver runs its initialisers and nothing else.
     if !unsafe { driver::sys::is_culib_present() } {
-        return Err(missing("NVIDIA driver", "cuda", &[])
+        return Err(missing("NVIDIA driver", &common_names("cuda"), &[])
             .suggest("install NVIDIA's driver, or leave -gpu out: everything runs on the CPU"));
     }
     // SAFETY: the library is there. The functions are looked up, not called.
@@ -95,6 +96,27 @@ pub(super) fn cublas() -> Result<()> {
     find("CUDA library cuBLAS", "cublas", "nvidia-cublas", || unsafe { cublas::sys::is_culib_present() })
 }
 
+/// cuDNN, which convolves; whoever wants it can do without.
+pub(super) fn cudnn() -> Result<Library> {
+    const NAMES: &[&str] = match cfg!(windows) {
+        false => &["libcudnn.so.9", "libcudnn.so.8", "libcudnn.so"],
+        true => &["cudnn64_9.dll", "cudnn64_8.dll"],
+    };
+    let folders = folders();
+    // On the library path first: there a bare name is looked for, and a library that is loaded already is found by its own.
+    let bare = NAMES.iter().map(PathBuf::from);
+    let placed = folders.iter().flat_map(|folder| NAMES.iter().map(|name| folder.join(name)));
+    for file in bare.chain(placed) {
+        // SAFETY: a library of NVIDIA's under its own name; its initialisers are theirs.
+        if let Ok(library) = unsafe { Library::new(file) } {
+            return Ok(library);
+        }
+    }
+    Err(missing("library cuDNN", &NAMES.join(", "), &folders).suggest(
+        "install it (pip install nvidia-cudnn-cu13, or cu12) and put its folder into LD_LIBRARY_PATH; without it convolutions multiply matrices by cuBLAS",
+    ))
+}
+
 /// Folders in which a CUDA toolkit has its libraries, without being on the library path.
 fn folders() -> Vec<PathBuf> {
     let homes = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os).map(PathBuf::from);
@@ -112,7 +134,7 @@ fn find(what: &str, name: &str, wheel: &str, present: impl Fn() -> bool) -> Resu
         // A library that is loaded already is found by its bare name.
         for candidate in candidates(folder, name) {
             // SAFETY: a library of CUDA under its own name; its initialisers are NVIDIA's.
-            if let Ok(library) = unsafe { libloading::Library::new(&candidate) } {
+            if let Ok(library) = unsafe { Library::new(&candidate) } {
                 std::mem::forget(library);
                 if present() {
                     return Ok(());
@@ -120,7 +142,7 @@ fn find(what: &str, name: &str, wheel: &str, present: impl Fn() -> bool) -> Resu
             }
         }
     }
-    Err(missing(what, name, &folders).suggest(format!(
+    Err(missing(what, &common_names(name), &folders).suggest(format!(
         "install it (pip install {wheel}, or the CUDA toolkit) and put its folder into LD_LIBRARY_PATH, or leave -gpu out"
     )))
 }
@@ -133,13 +155,18 @@ fn candidates(folder: &Path, name: &str) -> Vec<PathBuf> {
     files.filter(named).collect()
 }
 
-fn missing(what: &str, name: &str, folders: &[PathBuf]) -> Error {
+/// The names under which cudarc looks for a library.
+fn common_names(name: &str) -> String {
     let names = cudarc::get_lib_name_candidates(name);
     let common: Vec<String> = names.into_iter().filter(|n| !n.contains("64")).collect();
+    common.join(", ")
+}
+
+fn missing(what: &str, names: &str, folders: &[PathBuf]) -> Error {
     let mut places = "the library path (LD_LIBRARY_PATH and the system's folders)".to_string();
     for folder in folders {
         places += &format!(", {}", folder.display());
     }
     Error::new(Kind::Device, format!("the {what} was not found"))
-        .expected(format!("one of {} on {places}", common.join(", ")))
+        .expected(format!("one of {names} on {places}"))
 }

@@ -56,17 +56,7 @@ impl<E> Memory<E> {
         gpu.not_in_capture("take memory")?;
         gpu.enter()?;
         let bytes = len.saturating_mul(size_of::<E>());
-        let at = match bytes {
-            0 => 0,
-            // SAFETY: the context is current; the memory is freed once, in `drop`.
-            _ => unsafe { result::malloc_sync(bytes) }.map_err(|e| {
-                let left = result::mem_get_info().map(|(left, _)| left >> 20).unwrap_or(0);
-                driver_error(
-                    &format!("give {} MB of memory ({left} MB are left)", bytes.div_ceil(1 << 20)),
-                    e,
-                )
-            })?,
-        };
+        let at = if bytes == 0 { 0 } else { take(bytes)? };
         gpu.0.held.fetch_add(bytes, Relaxed);
         Ok(Memory { gpu: gpu.clone(), at, len, kind: PhantomData })
     }
@@ -200,6 +190,15 @@ impl<T: Element> Device<T> for Gpu {
     fn allocate(&self, len: usize) -> Result<Box<dyn DeviceMemory<T>>> {
         Ok(Box::new(Memory::new(self, len)?))
     }
+}
+
+/// Takes bytes, not none, of the device of the current context; whoever takes them frees them.
+pub(super) fn take(bytes: usize) -> Result<u64> {
+    // SAFETY: it asks for memory and changes none.
+    unsafe { result::malloc_sync(bytes) }.map_err(|e| {
+        let left = result::mem_get_info().map(|(left, _)| left >> 20).unwrap_or(0);
+        driver_error(&format!("give {} MB of memory ({left} MB are left)", bytes.div_ceil(1 << 20)), e)
+    })
 }
 
 fn fits(len: usize, room: usize) -> Result<()> {

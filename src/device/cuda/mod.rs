@@ -1,10 +1,11 @@
-//! NVIDIA GPUs: the driver, NVRTC and cuBLAS, all found at run time. The only place that names CUDA.
+//! NVIDIA GPUs: the driver, NVRTC, cuBLAS and cuDNN, all found at run time. The only place that names CUDA.
 //!
 //! A [`Gpu`] is a device with a stream of its own on which everything happens in order. Kernels are CUDA C++ text beside the
 //! layers that launch them ([`Source`]); they are compiled for the device and the number type when first launched, and kept.
 
 mod blas;
 mod cache;
+mod dnn;
 mod event;
 mod gpu;
 mod graph;
@@ -15,8 +16,10 @@ mod module;
 mod precision;
 mod query;
 mod staging;
+mod workspace;
 
 pub use blas::Batch;
+pub use dnn::{Convolution, ConvolutionSizes, Direction, cudnn_version};
 pub use event::Event;
 pub use gpu::Gpu;
 pub use graph::Graph;
@@ -26,6 +29,7 @@ pub use module::Source;
 pub use precision::{Bf16, Operand, Precision};
 pub use query::{Properties, count, query};
 pub use staging::{Pinned, Staging};
+pub use workspace::WORKSPACE;
 
 use crate::error::{Error, Kind};
 use cudarc::driver::DriverError;

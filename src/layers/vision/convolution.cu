@@ -1,44 +1,75 @@
-// Windows of images as columns, and back; the products between are cuBLAS's.
+// Windows as columns, and back; the products between are cuBLAS's. And the bias.
 
-// Element i of the columns of some images: row (channel, kernel row, kernel column), column (window row, window column).
-extern "C" __global__ void im2col(int n, int channels, int height, int width, int kernel_h, int kernel_w, int stride_h, int stride_w,
-                                  int pad_h, int pad_w, int dilation_h, int dilation_w, int out_h, int out_w, const Real *x,
-                                  Real *columns) {
+// Element i of the columns of some images: row (channel, tap of the kernel), column (window). `window` is the number of taps, `places` that
+// of windows.
+template <int N>
+__device__ __forceinline__ void gather(const Windows<N> &w, int n, int window, int places, const Real *x, Real *columns) {
   FOR_EACH(i, n) {
-    int rest = i;
-    int q = rest % out_w;
-    rest /= out_w;
-    int p = rest % out_h;
-    rest /= out_h;
-    int kx = rest % kernel_w;
-    rest /= kernel_w;
-    int ky = rest % kernel_h;
-    rest /= kernel_h;  // the channel, counted over images
-    int row = p * stride_h - pad_h + ky * dilation_h, column = q * stride_w - pad_w + kx * dilation_w;
-    bool inside = row >= 0 && row < height && column >= 0 && column < width;
-    columns[i] = inside ? x[(size_t(rest) * height + row) * width + column] : Real(0);
+    int place = i % places, line = i / places;
+    columns[i] = seen(w, place, line % window, line / window, x);
   }
 }
 
 // Element i of some images: the sum of its places in the columns, always in the same order.
-extern "C" __global__ void col2im(int n, int channels, int height, int width, int kernel_h, int kernel_w, int stride_h, int stride_w,
-                                  int pad_h, int pad_w, int dilation_h, int dilation_w, int out_h, int out_w, const Real *columns,
-                                  Real *x) {
+template <int N>
+__device__ __forceinline__ void scatter(const Windows<N> &w, int n, int window, int places, const Real *columns, Real *x) {
+  int axes = N == MOST ? w.axes : N;
   FOR_EACH(i, n) {
-    int column = i % width, row = i / width % height, channel = i / width / height;
+    int at[N], tap[N], channel = i;
+#pragma unroll
+    for (int a = axes - 1; a >= 0; --a) {
+      at[a] = channel % w.input[a] + w.pad[a];
+      tap[a] = 0;
+      channel /= w.input[a];
+    }
     Real sum = 0;
-    for (int ky = 0; ky < kernel_h; ++ky) {
-      int p = row + pad_h - ky * dilation_h;
-      if (p < 0 || p % stride_h || p / stride_h >= out_h) continue;
-      for (int kx = 0; kx < kernel_w; ++kx) {
-        int q = column + pad_w - kx * dilation_w;
-        if (q < 0 || q % stride_w || q / stride_w >= out_w) continue;
-        size_t line = (size_t(channel) * kernel_h + ky) * kernel_w + kx;
-        sum += columns[(line * out_h + p / stride_h) * out_w + q / stride_w];
+    for (int line = 0; line < window; ++line) {
+      int place = 0;
+      bool inside = true;
+#pragma unroll
+      for (int a = 0; a < axes; ++a) {
+        int from = at[a] - tap[a] * w.dilation[a], q = from / w.stride[a];
+        inside = inside && from >= 0 && q * w.stride[a] == from && q < w.output[a];
+        place = place * w.output[a] + q;
+      }
+      if (inside) sum += columns[(size_t(channel) * window + line) * places + place];
+      // The next tap, the last axis first.
+      bool carry = true;
+#pragma unroll
+      for (int a = axes - 1; a >= 0; --a) {
+        tap[a] += carry;
+        carry = tap[a] == w.kernel[a];
+        if (carry) tap[a] = 0;
       }
     }
     x[i] = sum;
   }
+}
+
+extern "C" __global__ void im2col1(Windows<1> w, int n, int window, int places, const Real *x, Real *columns) {
+  gather(w, n, window, places, x, columns);
+}
+extern "C" __global__ void im2col2(Windows<2> w, int n, int window, int places, const Real *x, Real *columns) {
+  gather(w, n, window, places, x, columns);
+}
+extern "C" __global__ void im2col3(Windows<3> w, int n, int window, int places, const Real *x, Real *columns) {
+  gather(w, n, window, places, x, columns);
+}
+extern "C" __global__ void im2col(Windows<MOST> w, int n, int window, int places, const Real *x, Real *columns) {
+  gather(w, n, window, places, x, columns);
+}
+
+extern "C" __global__ void col2im1(Windows<1> w, int n, int window, int places, const Real *columns, Real *x) {
+  scatter(w, n, window, places, columns, x);
+}
+extern "C" __global__ void col2im2(Windows<2> w, int n, int window, int places, const Real *columns, Real *x) {
+  scatter(w, n, window, places, columns, x);
+}
+extern "C" __global__ void col2im3(Windows<3> w, int n, int window, int places, const Real *columns, Real *x) {
+  scatter(w, n, window, places, columns, x);
+}
+extern "C" __global__ void col2im(Windows<MOST> w, int n, int window, int places, const Real *columns, Real *x) {
+  scatter(w, n, window, places, columns, x);
 }
 
 // A block for each output.

@@ -5,7 +5,7 @@ pub(crate) mod cuda;
 
 use super::windows::Windows;
 use crate::blob::{Shape, Stamp};
-use crate::device::{Bf16, Context, Memory};
+use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::normalization::Channels;
 use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Step};
@@ -23,7 +23,8 @@ use std::ops::RangeInclusive;
 /// Shapes: the axes before `axis` (1) are a batch; `axis` has the channels C, the axes behind it are spatial. The top
 /// has `num_output` channels O and along each spatial axis (size + 2·pad − dilation·(kernel − 1) − 1) / stride + 1.
 /// Parameters: filters O × C/group × kernel, and the bias O unless `bias_term: false`. Several bottoms of one shape
-/// give as many tops with the same filters. Not in place. `engine` and `force_nd_im2col` change nothing.
+/// give as many tops with the same filters. Not in place. On a GPU `engine: CAFFE` keeps cuDNN away, and `engine: CUDNN` is an error where there is
+/// none; on a CPU `engine` changes nothing, nor does `force_nd_im2col` anywhere.
 ///
 /// Errors: a window field given twice or the wrong number of times, channels that `group` does not divide, a kernel
 /// larger than the padded image.
@@ -40,10 +41,7 @@ pub struct Convolution<T> {
     addends: Vec<T>,
     /// Filters in the order in which the forward pass reads them, where that makes it faster, and what they were made of.
     prepared: Option<(Stamp, Vec<T>)>,
-    /// Columns of windows on a device.
-    device: Option<Memory<T>>,
-    /// Filters, columns and dy as the device multiplies them, where it rounds them.
-    rounded: [Option<Memory<Bf16>>; 3],
+    device: cuda::OnDevice<T>,
 }
 
 /// Makes the layer.
@@ -56,8 +54,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         factors: Vec::new(),
         addends: Vec::new(),
         prepared: None,
-        device: None,
-        rounded: [None, None, None],
+        device: cuda::OnDevice::default(),
     }))
 }
 
@@ -195,6 +192,9 @@ impl<T: Real> Layer<T> for Convolution<T> {
         let mut top = x[..axis].to_vec();
         top.push(outputs);
         top.extend(&engine.output()[..spatial]);
+        if self.engine.as_ref().is_none_or(|old| old.geometry() != engine.geometry()) {
+            self.device = cuda::OnDevice::default();
+        }
         self.engine = Some(engine);
         Ok(vec![Shape::new(top)?; bottom.len()])
     }
@@ -246,11 +246,7 @@ impl<T: Real> Layer<T> for Convolution<T> {
     }
 
     fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
-        if self.engine.as_ref().is_some_and(|engine| engine.geometry().input.len() <= 2) {
-            Some(self)
-        } else {
-            None
-        }
+        Some(self)
     }
 
     fn backward(&mut self, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

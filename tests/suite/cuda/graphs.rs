@@ -80,7 +80,7 @@ fn captured_training_is_the_same_bit_for_bit() {
     if super::runs("").is_some() {
         // Two iterations as a warm-up, and one launch clears the gradients that the first call of `step` left to be read.
         let steps: Vec<u32> = run.launches.windows(2).map(|w| w[1] - w[0]).collect();
-        assert!(steps[0] > 20, "{steps:?}");
+        assert!(steps[0] > 15, "{steps:?}");
         assert_eq!(steps[1..], [0, 0, 1, 0, 0, 0], "launches one by one");
     }
     as_on_host(&param, &run.losses);
@@ -149,8 +149,8 @@ fn fill(solver: &mut Solver<f32>, round: usize) {
 #[test]
 fn a_layer_of_the_host_in_the_middle_keeps_single_launches() {
     let Some(gpu) = super::gpu() else { return };
-    let conv = "layer { name: 'volume' type: 'Convolution' bottom: 'x' top: 'y'
-                convolution_param { num_output: 2 kernel_size: 2 weight_filler { type: 'xavier' } } }";
+    crate::gradients::with_square();
+    let square = "layer { name: 'square' type: 'Square' bottom: 'x' top: 'y' }";
     let mut results = Vec::new();
     for device in [None, Some(&gpu)] {
         let mut losses = Vec::new();
@@ -159,7 +159,7 @@ fn a_layer_of_the_host_in_the_middle_keeps_single_launches() {
                 losses.push(*loss);
             }
         };
-        let mut solver = Solver::<f32>::new(&small(conv), None, &mut watch).unwrap();
+        let mut solver = Solver::<f32>::new(&small(square), None, &mut watch).unwrap();
         solver.set_device(device).unwrap();
         for round in 0..5 {
             fill(&mut solver, round);
@@ -172,7 +172,7 @@ fn a_layer_of_the_host_in_the_middle_keeps_single_launches() {
                 Iterations::Refused(why) => why.as_str(),
                 other => panic!("{other:?}"),
             };
-            assert!(why.contains("\"volume\" (Convolution) runs on the host"), "{why}");
+            assert!(why.contains("\"square\" (Square) runs on the host"), "{why}");
         }
     }
     assert!(results[0].iter().zip(&results[1]).all(|(a, b)| (a - b).abs() < 1e-5), "{results:?}");

@@ -1,6 +1,7 @@
 //! The CUDA backend: on the stand-in of `tests/cuda_emulator`, or on a real GPU with `CORTADO_REQUIRE_GPU=1`.
 
 mod cache;
+mod convolutions;
 #[path = "../../cuda_emulator/mod.rs"]
 mod emulator;
 mod faults;

@@ -17,7 +17,7 @@ fn sources() -> Vec<&'static Source> {
 }
 
 /// Text that is no source by itself but a part of others.
-const PARTS: [&str; 4] = ["prelude.cu", "elementwise.cu", "parameters.cu", "update.cu"];
+const PARTS: [&str; 5] = ["prelude.cu", "elementwise.cu", "parameters.cu", "update.cu", "windows.cu"];
 
 #[test]
 fn every_cu_file_is_a_source() {

@@ -298,7 +298,7 @@ mod tests {
                 assert!(y.iter().zip(&y1).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}");
                 if has_values(&axes) {
                     let mut y2 = vec![0.0; y.len()];
-                    values(&x, &axes, &mut y2);
+                    super::values(&x, &axes, &mut y2);
                     assert!(y.iter().zip(&y2).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}: values");
                 }
                 ways[if kernel == 2 && stride == 2 { 0 } else { 1 + usize::from(strips::suits(&axes)) }] += 1;
