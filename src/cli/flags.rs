@@ -109,6 +109,7 @@ pub const COMMANDS: &[Command] = &[
             LEVEL,
             STAGE,
             GPU,
+            GRAPHS,
             TF32,
             AMP,
             THREADS,

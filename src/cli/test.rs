@@ -25,6 +25,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let mut weights = Weights::new();
         let mut net = file.build_keeping::<f32>(1, &mut weights, &Keep::Outputs)?;
         net.set_device(gpu, &mut weights)?;
+        net.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
         net.warnings().iter().for_each(|w| log.warn(From::Caffe, w));
         open::load_weight_files(&net, &mut weights, &matches.paths("weights"))?;
         log.info(From::Caffe, &net.device().map_or("Use CPU.".into(), |gpu| where_it_runs(Some(gpu), 0)));

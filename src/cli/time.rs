@@ -60,7 +60,8 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         let both = timing.mean_forward_ms + timing.mean_backward_ms;
         info(&format!("Average Forward-Backward: {} ms.", general(both)));
         if let Some(ms) = timing.graph_ms {
-            info(&format!("Median Forward-Backward as a CUDA graph: {} ms.", general(ms)));
+            let what = if net.forward_only() { "Forward" } else { "Forward-Backward" };
+            info(&format!("Median {what} as a CUDA graph: {} ms.", general(ms)));
         }
         info(&format!("Total Time: {} ms.", general(timing.total_ms)));
         if let Some(peak) = memory::peak_resident() {

@@ -1,4 +1,5 @@
-//! Whole iterations on a device: captured in a graph once the net has run, then repeated at the cost of one launch.
+//! Whole iterations on a device, and whole forward passes of a test: captured in a graph once the net has run, then repeated at the cost of
+//! one launch.
 
 use super::{Net, Node};
 use crate::blob::{Blob, Buffer, BufferId, Residence, Weights};
@@ -12,10 +13,15 @@ use std::mem::take;
 /// it stays.
 const WARM_UP: u32 = 2;
 
+/// What comes behind backward: launches that must be the same each time.
+type Then<'a, T> = dyn FnMut(&mut Weights<T>) -> Result<()> + 'a;
+
 /// What is known of repeating the iterations of a net.
 pub(super) struct Replay {
     /// Whether it is wanted.
     on: bool,
+    /// Whether the passes so far went forward alone.
+    forward_only: bool,
     /// Iterations since the net or its place changed.
     runs: u32,
     captured: Option<Captured>,
@@ -31,6 +37,8 @@ struct Captured {
     layout: Vec<(u64, bool)>,
     /// Whose values the places hold at the end, and which of them were computed.
     state: Vec<(Option<usize>, bool)>,
+    /// Which parameters and gradients it may have written: not those that the host had the values of at the end.
+    written: Vec<bool>,
 }
 
 /// How a net runs its iterations on a device.
@@ -46,7 +54,7 @@ pub enum Iterations {
 
 impl Default for Replay {
     fn default() -> Replay {
-        Replay { on: true, runs: 0, captured: None, refused: None, layout: Vec::new() }
+        Replay { on: true, forward_only: false, runs: 0, captured: None, refused: None, layout: Vec::new() }
     }
 }
 
@@ -58,14 +66,14 @@ impl Replay {
 }
 
 impl<T: Real> Net<T> {
-    /// Whether iterations on a device are captured in a graph and repeated from it (they are, unless told otherwise). All results are the
-    /// same.
+    /// Whether iterations on a device, and forward passes of a net in the test phase, are captured in a graph and repeated from it (they are,
+    /// unless told otherwise). All results are the same.
     pub fn set_graphs(&mut self, on: bool) {
         self.replay.forget();
         self.replay.on = on;
     }
 
-    /// How the last iteration on a device was run.
+    /// How the last iteration on a device was run, or the last forward pass of a test.
     pub fn iterations(&self) -> Iterations {
         match (&self.replay.captured, &self.replay.refused) {
             (Some(_), _) => Iterations::Replayed,
@@ -84,29 +92,45 @@ impl<T: Real> Net<T> {
     /// On a device the losses are read when everything has been asked for, and from the third call on a graph takes the place of single
     /// launches, where the net allows it: only layers that have code for the device, but for those at its beginning that make data; no
     /// `debug_info`.
-    pub(crate) fn iterate(
+    pub(crate) fn iterate(&mut self, weights: &mut Weights<T>, then: &mut Then<'_, T>) -> Result<f64> {
+        match self.as_a_whole() {
+            Some(gpu) => self.pass(&gpu, weights, Some(then)),
+            None => {
+                let loss = self.forward_by_layer(weights)?;
+                self.backward(weights)?;
+                then(weights)?;
+                Ok(loss)
+            }
+        }
+    }
+
+    /// The device, if passes are asked of one as a whole.
+    pub(super) fn as_a_whole(&self) -> Option<Gpu> {
+        self.cx.device.clone().filter(|_| self.debug.is_none())
+    }
+
+    /// A pass on a device: forward, and if there is something behind it backward and that.
+    pub(super) fn pass(
         &mut self,
+        gpu: &Gpu,
         weights: &mut Weights<T>,
-        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
+        mut then: Option<&mut Then<'_, T>>,
     ) -> Result<f64> {
-        let device = self.cx.device.clone().filter(|_| self.debug.is_none());
-        let Some(gpu) = device else {
-            let loss = self.forward(weights)?;
-            self.backward(weights)?;
-            then(weights)?;
-            return Ok(loss);
-        };
+        if self.replay.forward_only != then.is_none() {
+            self.replay.forget();
+            self.replay.forward_only = then.is_none();
+        }
         self.begin_pass()?;
-        let first = self.make_data(&gpu, weights)?;
+        let first = self.make_data(gpu, weights)?;
         if self.replay.on && self.replay.refused.is_none() && self.replay.runs == 0 {
             self.replay.refused = self.refusal(first);
         }
-        let replayed = self.replay(&gpu, first, weights, then)?;
+        let replayed = self.replay(gpu, first, weights, &mut then)?;
         if !replayed {
-            self.launch_all(first, weights, then)?;
+            self.launch_all(first, weights, &mut then)?;
             self.replay.runs = self.replay.runs.saturating_add(1);
         }
-        self.begin_feeds(&gpu);
+        self.begin_feeds(gpu);
         self.losses()
     }
 
@@ -116,7 +140,7 @@ impl<T: Real> Net<T> {
         gpu: &Gpu,
         first: usize,
         weights: &mut Weights<T>,
-        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
+        then: &mut Option<&mut Then<'_, T>>,
     ) -> Result<bool> {
         if !self.replay.on || self.replay.refused.is_some() || self.replay.runs < WARM_UP {
             return Ok(false);
@@ -133,7 +157,11 @@ impl<T: Real> Net<T> {
                     let mut state = Vec::new();
                     self.store.state(&mut state);
                     let layout = layout.clone();
-                    self.replay.captured = Some(Captured { graph, layout, state });
+                    let params = self.nodes.iter().flat_map(|n| &n.params).map(|&p| weights.get(p));
+                    let diffs = !self.replay.forward_only;
+                    let written = params.flat_map(|p| [Some(&p.data), diffs.then_some(&p.diff)]).flatten();
+                    let written = written.map(|b| b.residence() == Residence::Device).collect();
+                    self.replay.captured = Some(Captured { graph, layout, state, written });
                 }
                 // An error of a layer will show again when it is run.
                 Err(error) => {
@@ -148,10 +176,11 @@ impl<T: Real> Net<T> {
         let Some(captured) = &self.replay.captured else { return Ok(false) };
         captured.graph.launch()?;
         self.store.set_state(&captured.state);
+        let (mut written, diffs) = (captured.written.iter(), !self.replay.forward_only);
         for param in self.nodes.iter().flat_map(|n| &n.params) {
             let param = weights.get_mut(*param);
-            for buffer in [&mut param.data, &mut param.diff] {
-                if matches!(buffer.residence(), Residence::Device | Residence::Both) {
+            for buffer in [Some(&mut param.data), diffs.then_some(&mut param.diff)].into_iter().flatten() {
+                if written.next() == Some(&true) {
                     buffer.on_device_mut()?;
                 }
             }
@@ -164,11 +193,12 @@ impl<T: Real> Net<T> {
         &mut self,
         first: usize,
         weights: &mut Weights<T>,
-        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
+        then: &mut Option<&mut Then<'_, T>>,
     ) -> Result<()> {
         for i in first..self.nodes.len() {
             self.run_forward(i, weights)?;
         }
+        let Some(then) = then else { return Ok(()) };
         self.backward(weights)?;
         then(weights)
     }
@@ -193,7 +223,7 @@ impl<T: Real> Net<T> {
             for (&p, &learned) in node.params.iter().zip(&node.learned) {
                 let param = weights.get_mut(p);
                 param.data.to_device(gpu, &mut cx.transfers)?;
-                if learned && node.need_backward {
+                if learned && node.need_backward && !self.replay.forward_only {
                     param.diff.to_device(gpu, &mut cx.transfers)?;
                 }
             }
@@ -234,7 +264,10 @@ impl<T: Real> Net<T> {
         for param in self.nodes.iter().flat_map(|n| &n.params) {
             let param = weights.get(*param);
             let at = |b: &Buffer<T>| b.on_device().map_or((0, true), |v| (v.at, false));
-            layout.extend([at(&param.data), at(&param.diff)]);
+            layout.push(at(&param.data));
+            if !self.replay.forward_only {
+                layout.push(at(&param.diff)); // a test does not look at them, and the first iteration makes them
+            }
         }
         layout
     }

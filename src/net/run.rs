@@ -41,6 +41,13 @@ impl<T: Real> Node<T> {
 impl<T: Real> Net<T> {
     /// Runs all layers forward; the weighted sum of the losses. Each call is the next pass of the random streams.
     pub fn forward(&mut self, weights: &mut Weights<T>) -> Result<f64> {
+        match self.as_a_whole().filter(|_| self.cx.phase == Phase::Test) {
+            Some(gpu) => self.pass(&gpu, weights, None),
+            None => self.forward_by_layer(weights),
+        }
+    }
+
+    pub(super) fn forward_by_layer(&mut self, weights: &mut Weights<T>) -> Result<f64> {
         self.begin_pass()?;
         let mut loss = 0.0;
         for i in 0..self.nodes.len() {

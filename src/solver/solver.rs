@@ -163,9 +163,10 @@ impl<T: Real> Solver<T> {
         self.model.set_device(device)
     }
 
-    /// Whether iterations on a device are captured in a graph and repeated from it: [`Net::set_graphs`].
+    /// Whether iterations on a device and the passes of tests are captured in a graph and repeated from it: [`Net::set_graphs`].
     pub fn set_graphs(&mut self, on: bool) {
         self.model.net.set_graphs(on);
+        self.model.tests.iter_mut().for_each(|test| test.net.set_graphs(on));
     }
 
     /// The device it trains on.

@@ -49,7 +49,8 @@ pub struct Timing {
     pub mean_backward_ms: f64,
     /// Time of all iterations.
     pub total_ms: f64,
-    /// On a device: median of forward and backward together, repeated as one graph; nothing where the net does not allow it.
+    /// On a device: median of forward and backward together, or of forward if that is all, repeated as one graph; nothing where the net does
+    /// not allow it.
     pub graph_ms: Option<f64>,
     /// The layers, in the order in which they run forward.
     pub layers: Vec<LayerTime>,
@@ -130,7 +131,7 @@ pub fn time<T: Real>(
         each(iteration, c);
     }
     let total_ms = begin.elapsed().as_secs_f64() * 1e3;
-    let graph_ms = if backward_too { replayed(net, weights, iterations, &mut clock)? } else { None };
+    let graph_ms = replayed(net, weights, iterations, &mut clock)?;
     let count = iterations as f64;
     let layer = |(i, node): (usize, &Node<T>)| {
         let [flops_forward, flops_backward] = node.flops();
@@ -159,7 +160,7 @@ pub fn time<T: Real>(
     })
 }
 
-/// Median time of forward and backward together as a graph repeats them; nothing where that is not done.
+/// Median time of forward and backward together as a graph repeats them, or of what the net does of that; nothing where that is not done.
 fn replayed<T: Real>(
     net: &mut Net<T>,
     weights: &mut Weights<T>,
@@ -172,7 +173,10 @@ fn replayed<T: Real>(
             return Ok(None);
         }
         clock.mark(0)?;
-        net.iterate(weights, &mut |_| Ok(()))?;
+        match net.forward_only() {
+            true => net.forward(weights)?,
+            false => net.iterate(weights, &mut |_| Ok(()))?,
+        };
         clock.mark(1)?;
         clock.wait(1)?;
         if i >= GRAPH_WARM_UP {

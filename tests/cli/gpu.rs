@@ -145,6 +145,9 @@ fn tf32_and_bf16_are_asked_for() {
             let said = run(&folder, &libraries, &format!("{words} -gpu 0 {flag}"), &[]).ok().stderr;
             assert!(said.contains(name), "{said}");
         }
+        let words = format!("time -model net.prototxt -phase TEST -iterations 1 -gpu 0 {flag}");
+        let said = run(&folder, &libraries, &words, &[]).ok().stderr;
+        assert!(said.contains("Median Forward as a CUDA graph: "), "{said}");
         run(&folder, &libraries, &format!("run net.prototxt -gpu 0 {flag}"), &[]).ok();
     }
     for (words, environment, parts) in [

@@ -297,3 +297,92 @@ fn what_a_capture_cannot_hold_is_an_error() {
         assert_eq!(word, [value]);
     }
 }
+
+/// What passes of a test net give, new inputs each time, and how many launches each took.
+fn test_passes(gpu: Option<&Gpu>, graphs: bool) -> (Vec<Vec<f32>>, Vec<u32>, Iterations) {
+    let mut param = lenet().train_net_param.unwrap();
+    param.state = Some(cortado::proto::caffe::NetState {
+        phase: Some(cortado::proto::caffe::Phase::Test as i32),
+        ..Default::default()
+    });
+    let mut weights = cortado::blob::Weights::<f32>::new();
+    let mut net = cortado::net::Net::keeping(&param, 3, &mut weights, &Keep::Outputs).unwrap();
+    time::prepare(&mut net, &mut weights);
+    let values: Vec<Vec<f32>> = weights.iter().map(|p| p.data.host().to_vec()).collect();
+    net.set_device(gpu.cloned(), &mut weights).unwrap();
+    net.set_graphs(graphs);
+    let (mut outputs, mut launches) = (Vec::new(), Vec::new());
+    for pass in 0..7 {
+        let before = super::launches();
+        let loss = net.forward(&mut weights).unwrap() as f32;
+        launches.push(super::launches() - before);
+        net.fetch_outputs().unwrap();
+        let out = net.outputs().into_iter().flat_map(|b| net.data(b).to_vec());
+        outputs.push(out.chain([loss]).collect());
+        // The weights stay where the host can read them, and what it writes counts.
+        assert!(weights.iter().zip(&values).all(|(p, v)| p.data.host() == v || pass > 4), "pass {pass}");
+        if pass == 4 {
+            weights.iter_mut().next().unwrap().data.host_mut().iter_mut().for_each(|w| *w *= 0.5);
+        }
+    }
+    (outputs, launches, net.iterations())
+}
+
+#[test]
+fn passes_of_a_test_are_captured() {
+    let Some(gpu) = super::gpu() else { return };
+    let (with, without) = (test_passes(Some(&gpu), true), test_passes(Some(&gpu), false));
+    assert_eq!((&with.0, with.2), (&without.0, Iterations::Replayed));
+    assert_eq!(without.2, Iterations::Launched);
+    if super::runs("").is_some() {
+        assert!(with.1[0] > 5 && with.1[2..].iter().all(|&n| n == 0 || n == with.1[0]), "{:?}", with.1);
+        assert_eq!(with.1[3..], [0; 4], "launches one by one");
+    }
+    let host = test_passes(None, true).0;
+    for (host, device) in host.iter().flatten().zip(with.0.iter().flatten()) {
+        assert!(
+            (host - device).abs() < 1e-4 * host.abs().max(1.0),
+            "{host} on the host, {device} on the device"
+        );
+    }
+    // Another batch each time, other weights at last.
+    assert!(with.0.windows(2).all(|w| w[0] != w[1]), "{:?}", with.0);
+}
+
+#[test]
+fn tests_between_iterations_are_captured_and_change_nothing() {
+    let Some(gpu) = super::gpu() else { return };
+    let net_param = lenet().train_net_param;
+    let both = SolverParameter { net_param, train_net_param: None, ..lenet() };
+    let param = SolverParameter { test_interval: Some(2), test_iter: vec![4], ..both };
+    let run = |graphs: bool| {
+        let (mut results, mut launches) = (Vec::new(), Vec::new());
+        let mut watch = |event: &Event<'_>| match event {
+            Event::TestStart { .. } => launches.push(super::launches()),
+            Event::TestResult { outputs, .. } => {
+                launches.push(super::launches());
+                results.push(outputs.iter().map(|o| o.value).collect::<Vec<f64>>());
+            }
+            Event::Iterated { loss, .. } => results.push(vec![*loss]),
+            _ => {}
+        };
+        let mut solver = Solver::<f32>::keeping(&param, None, &mut watch, &Keep::Outputs).unwrap();
+        solver.set_device(Some(&gpu)).unwrap();
+        solver.set_graphs(graphs);
+        solver.step(7, &mut watch).unwrap();
+        let weights: Vec<u32> =
+            solver.weights().iter().flat_map(|p| p.data.host().to_vec()).map(f32::to_bits).collect();
+        (results, weights, launches)
+    };
+    let (with, without) = (run(true), run(false));
+    assert!(
+        with.0 == without.0 && with.1 == without.1 && with.0.len() == 7 + 4,
+        "{:?} {:?}",
+        with.0,
+        without.0
+    );
+    if super::runs("").is_some() {
+        let tests: Vec<u32> = with.2.chunks(2).map(|c| c[1] - c[0]).collect();
+        assert!(tests[0] > 0 && tests[1..].iter().all(|&n| n == 0), "launches in each test: {tests:?}");
+    }
+}
