@@ -4,7 +4,7 @@
     python3 benches/peers/gpu_table.py [--device cuda] [--nets lenet mlp ...] [--iterations 30] [--seconds 240] [--json FILE]
 
 For each net: forward and backward (`cortado time`, layer by layer and as a CUDA graph), and whole steps with SGD (`cortado train`), in
-single precision without TF32; PyTorch the same in single precision, with TF32 and with bf16, each as it is and in channels_last. A ratio above 1
+single precision, with TF32 and with bf16; PyTorch the same, each as it is and in channels_last. A ratio is that to Cortado in the same precision: above 1
 means that Cortado is faster. Both find their batch on the device. After `--seconds` no further net is begun.
 `--device cpu` runs all of it without a GPU, to see that it works; its figures mean little. CORTADO names another binary.
 """
@@ -24,7 +24,8 @@ import time
 from programs import HERE, bench_net, binary, compile_schema, installed
 
 NETS = ["lenet", "mlp", "cifar", "alexnet", "googlenet", "resnet50", "vgg16", "mobilenet", "squeezenet"]
-PRECISIONS = {"f32": [], "TF32": ["--tf32"], "bf16": ["--amp"]}
+PRECISIONS = {"f32": [], "TF32": ["--tf32"], "bf16": ["--amp"]}  # flags of torch_net.py
+OURS = {"f32": [], "TF32": ["--tf32"], "bf16": ["--amp", "bf16"]}
 LAYOUTS = {"": [], " channels_last": ["--channels-last"]}
 
 
@@ -59,16 +60,17 @@ def with_inputs(schema, name, folder):
     return path
 
 
-def cortado(net, iterations, device, folder):
+def cortado(net, iterations, device, precision, folder):
     """Milliseconds of forward and backward, layer by layer and as a graph, and of a whole step."""
-    done = run([binary(), "time", "-model", net, "-iterations", str(iterations), "--ceiling", "off", "--json",
-                *device_flags(device)])
+    flags = device_flags(device)
+    flags += OURS[precision] if flags else []  # a CPU has one precision
+    done = run([binary(), "time", "-model", net, "-iterations", str(iterations), "--ceiling", "off", "--json", *flags])
     times = json.loads(done.stdout)
     solver = os.path.join(folder, "solver.prototxt")
     with open(solver, "w") as file:
         file.write(f'train_net: "{net}"\nbase_lr: 0.0001\nmomentum: 0.9\nweight_decay: 0.0005\nlr_policy: "fixed"\n'
                    f'display: {iterations}\nmax_iter: {2 * iterations + 1}\nsnapshot_after_train: false\nrandom_seed: 1\n')
-    log = run([binary(), "train", "-solver", solver, *device_flags(device)]).stderr
+    log = run([binary(), "train", "-solver", solver, *flags]).stderr
     # The first display is of the first iteration, the second of the warm-up too; the last is of steady iterations alone.
     rates = re.findall(r"Iteration \d+ \(([0-9.e+-]+) iter/s", log)
     return {"layers": times["forward_backward_ms"], "graph": times["graph_ms"], "step": 1e3 / float(rates[-1]),
@@ -98,9 +100,9 @@ def torch_run(schema, net, device, iterations, flags):
 
 
 def measure(schema, name, args, folder):
-    ours = cortado(with_inputs(schema, name, folder), args.iterations, args.device, folder)
-    peers = {}
+    net, ours, peers = with_inputs(schema, name, folder), {}, {}
     for precision, some in PRECISIONS.items():
+        ours[precision] = cortado(net, args.iterations, args.device, precision, folder)
         for layout, more in LAYOUTS.items():
             flags = some + more
             passes, peak = torch_run(schema, bench_net(name), args.device, args.iterations, flags)
@@ -111,15 +113,19 @@ def measure(schema, name, args, folder):
 
 def table(records, what):
     """Rows of nets, for "passes", "step" or "bytes"."""
-    columns = [precision + layout for precision in PRECISIONS for layout in LAYOUTS]
-    lines = ["| net | Cortado f32 | " + " | ".join(f"PyTorch {c}" for c in columns) + " |",
-             "|---|---:|" + "---:|" * len(columns)]
+    unit = 1 << 20 if what == "bytes" else 1
+    heads = [head for p in PRECISIONS for head in [f"Cortado {p}", *(f"PyTorch {p}{layout}" for layout in LAYOUTS)]]
+    lines = ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for r in records:
-        unit = 1 << 20 if what == "bytes" else 1
-        ours = r["Cortado"]["graph"] or r["Cortado"]["layers"] if what == "passes" else r["Cortado"][what]
-        cells = [r["PyTorch"][c][what] for c in columns]
-        cells = ["-" if v is None or not ours else f"{v / unit:.2f} ({v / ours:.2f})" for v in cells]
-        lines.append(f"| {r['net']} | {(ours or 0) / unit:.2f} | " + " | ".join(cells) + " |")
+        cells = []
+        for precision in PRECISIONS:
+            own = r["Cortado"][precision]
+            ours = own["graph"] or own["layers"] if what == "passes" else own[what]
+            cells.append(f"{(ours or 0) / unit:.2f}")
+            for layout in LAYOUTS:
+                v = r["PyTorch"][precision + layout][what]
+                cells.append("-" if v is None or not ours else f"{v / unit:.2f} ({v / ours:.2f})")
+        lines.append(f"| {r['net']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -149,7 +155,7 @@ def main():
                 continue
             print(f"{name}: {json.dumps(records[-1])}", file=sys.stderr, flush=True)
     where = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else "a CPU"
-    print(f"On {where}, PyTorch {torch.__version__}. In brackets how many times as long, or as much, as Cortado in f32.")
+    print(f"On {where}, PyTorch {torch.__version__}. In brackets how many times as long, or as much, as Cortado in that precision.")
     for title, what in [("Forward and backward, milliseconds", "passes"), ("Whole steps with SGD, milliseconds", "step"),
                         ("Memory of forward and backward, MiB (PyTorch: its tensors at most)", "bytes")]:
         print(f"\n{title}:\n\n{table(records, what)}")
