@@ -158,7 +158,8 @@ impl<T: Real> Net<T> {
                     self.store.state(&mut state);
                     let layout = layout.clone();
                     let params = self.nodes.iter().flat_map(|n| &n.params).map(|&p| weights.get(p));
-                    let written = params.flat_map(|p| [&p.data, &p.diff]);
+                    let diffs = !self.replay.forward_only;
+                    let written = params.flat_map(|p| [Some(&p.data), diffs.then_some(&p.diff)]).flatten();
                     let written = written.map(|b| b.residence() == Residence::Device).collect();
                     self.replay.captured = Some(Captured { graph, layout, state, written });
                 }
@@ -175,10 +176,10 @@ impl<T: Real> Net<T> {
         let Some(captured) = &self.replay.captured else { return Ok(false) };
         captured.graph.launch()?;
         self.store.set_state(&captured.state);
-        let mut written = captured.written.iter();
+        let (mut written, diffs) = (captured.written.iter(), !self.replay.forward_only);
         for param in self.nodes.iter().flat_map(|n| &n.params) {
             let param = weights.get_mut(*param);
-            for buffer in [&mut param.data, &mut param.diff] {
+            for buffer in [Some(&mut param.data), diffs.then_some(&mut param.diff)].into_iter().flatten() {
                 if written.next() == Some(&true) {
                     buffer.on_device_mut()?;
                 }
@@ -263,7 +264,10 @@ impl<T: Real> Net<T> {
         for param in self.nodes.iter().flat_map(|n| &n.params) {
             let param = weights.get(*param);
             let at = |b: &Buffer<T>| b.on_device().map_or((0, true), |v| (v.at, false));
-            layout.extend([at(&param.data), at(&param.diff)]);
+            layout.push(at(&param.data));
+            if !self.replay.forward_only {
+                layout.push(at(&param.diff)); // a test does not look at them, and the first iteration makes them
+            }
         }
         layout
     }

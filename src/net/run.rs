@@ -49,7 +49,12 @@ impl<T: Real> Net<T> {
 
     pub(super) fn forward_by_layer(&mut self, weights: &mut Weights<T>) -> Result<f64> {
         self.begin_pass()?;
-        awake(|| (0..self.nodes.len()).map(|i| self.forward_layer(i, weights)).sum())
+        self.awake(|net| (0..net.nodes.len()).map(|i| net.forward_layer(i, weights)).sum())
+    }
+
+    /// Runs `work`, for which threads stay awake where it is they who compute.
+    fn awake<R: Send>(&mut self, mut work: impl FnMut(&mut Self) -> R + Send) -> R {
+        if self.cx.device.is_some() { work(self) } else { awake(|| work(self)) }
     }
 
     /// Begins a pass: what [`Net::forward`] does before it runs the layers one by one.
@@ -153,7 +158,7 @@ impl<T: Real> Net<T> {
             return Err(Error::new(Kind::Net, "the net was built for forward passes alone")
                 .suggest("build it with force_backward, or with Keep::All"));
         }
-        awake(|| (0..self.nodes.len()).rev().try_for_each(|i| self.backward_layer(i, weights)))
+        self.awake(|net| (0..net.nodes.len()).rev().try_for_each(|i| net.backward_layer(i, weights)))
     }
 
     /// Runs one layer backward, if it needs it.

@@ -13,6 +13,8 @@ use cortado::tools::{GradientChecker, Subject, gradcheck, time};
 
 fn gpu(precision: Precision) -> Option<Gpu> {
     let gpu = super::gpu()?;
+    // Its products are counted, those of cuDNN not.
+    gpu.set_cudnn(false);
     gpu.set_precision(precision).unwrap();
     assert_eq!(gpu.precision(), precision);
     Some(gpu)
