@@ -112,7 +112,8 @@ fn both_ways_compute_what_caffe_computes() {
     let now = ["im2col2", "tops2", "bottoms2", "filters2"].map(|name| super::runs(name).unwrap_or(1));
     assert!(super::real() || now[0] == launched[0] && (1..4).all(|i| now[i] > launched[i]), "{now:?}");
     let runs = convolve(&gpu);
-    assert!(super::real() || runs > 1000, "cuDNN ran {runs} times");
+    // Many more come from graphs, which are not counted.
+    assert!(super::real() || runs > 100, "cuDNN ran {runs} times");
     // What is not the same twice has no place in a net.
     for (way, algorithm) in [(1, 0), (2, 0), (2, 3)] {
         assert_eq!(dnn_runs(way, algorithm), 0);

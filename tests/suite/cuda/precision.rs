@@ -87,6 +87,16 @@ fn products_are_rounded_where_that_is_asked_for_and_nowhere_else() {
     assert_eq!(results(&twice), expected);
     twice.set_precision(Precision::Bf16).unwrap();
     assert_eq!(results(&twice), rounded);
+    // So does cuDNN.
+    let tf32 = gpu(Precision::Tf32).unwrap();
+    tf32.set_cudnn(true);
+    for ((what, a), (_, b)) in
+        expected.iter().zip(&results(&tf32)).filter(|((what, _), _)| what.starts_with('c'))
+    {
+        let largest = a.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 2e-3 * largest && a != b, "cuDNN, {what}: {worst} of {largest}");
+    }
 }
 
 #[test]
