@@ -70,6 +70,16 @@ impl<T: Real> Net<T> {
         self.next_pass = pass;
     }
 
+    /// Makes it the net of one of `count` solvers that train together, of number `rank`: its data layers share out the records, all else
+    /// draws from the stream of `seed` + `rank`. It was built with `seed`, which is that of all of them.
+    ///
+    /// Source: Caffe's `DataLayer::Skip` and `Solver::Init`.
+    pub fn set_share(&mut self, seed: u64, rank: u64, count: u64) {
+        self.cx.seed = seed.wrapping_add(rank);
+        self.replay.forget();
+        self.nodes.iter_mut().for_each(|n| n.layer.set_share(rank, count));
+    }
+
     /// Runs one layer forward; what it adds to the loss.
     pub fn forward_layer(&mut self, i: usize, weights: &mut Weights<T>) -> Result<f64> {
         self.run_forward(i, weights)?;
