@@ -7,7 +7,8 @@ mod pool;
 
 pub use context::Context;
 pub use cuda::{
-    Arg, Batch, Event, Gpu, Graph, Grid, Memory, Pinned, Properties, Source, Staging, View, count, query,
+    Arg, Batch, Event, Gpu, Graph, Grid, Member, Memory, Pinned, Properties, Source, Staging, View, count,
+    query,
 };
 pub use memory::{Device, DeviceMemory, Transfers};
 pub use pool::Pool;

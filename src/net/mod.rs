@@ -5,6 +5,7 @@ mod feed;
 mod filter;
 mod flops;
 mod fuse;
+mod hooks;
 mod in_place;
 mod insert_splits;
 mod keep;
@@ -20,6 +21,7 @@ pub mod weights;
 
 pub use build::{Net, Node};
 pub use filter::filter;
+pub(crate) use hooks::{Hooks, Way};
 pub use insert_splits::insert_splits;
 pub use keep::Keep;
 pub use replay::Iterations;

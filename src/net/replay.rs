@@ -1,6 +1,6 @@
 //! Whole iterations on a device: captured in a graph once the net has run, then repeated at the cost of one launch.
 
-use super::{Net, Node};
+use super::{Hooks, Net, Node, Way};
 use crate::blob::{Blob, Buffer, BufferId, Residence, Weights};
 use crate::device::{Gpu, Graph};
 use crate::error::Result;
@@ -79,21 +79,17 @@ impl<T: Real> Net<T> {
         self.replay.forget();
     }
 
-    /// [`Net::forward`], [`Net::backward`], then `then`: launches that must be the same each time. The weighted sum of the losses.
+    /// [`Net::forward`], [`Net::backward`], with all that goes along. The weighted sum of the losses.
     ///
     /// On a device the losses are read when everything has been asked for, and from the third call on a graph takes the place of single
     /// launches, where the net allows it: only layers that have code for the device, but for those at its beginning that make data; no
     /// `debug_info`.
-    pub(crate) fn iterate(
-        &mut self,
-        weights: &mut Weights<T>,
-        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
-    ) -> Result<f64> {
+    pub(crate) fn iterate(&mut self, weights: &mut Weights<T>, hooks: &mut dyn Hooks<T>) -> Result<f64> {
         let device = self.cx.device.clone().filter(|_| self.debug.is_none());
         let Some(gpu) = device else {
             let loss = self.forward(weights)?;
             self.backward(weights)?;
-            then(weights)?;
+            hooks.update(weights)?;
             return Ok(loss);
         };
         self.begin_pass()?;
@@ -101,12 +97,13 @@ impl<T: Real> Net<T> {
         if self.replay.on && self.replay.refused.is_none() && self.replay.runs == 0 {
             self.replay.refused = self.refusal(first);
         }
-        let replayed = self.replay(&gpu, first, weights, then)?;
+        let replayed = self.replay(&gpu, first, weights, hooks)?;
         if !replayed {
-            self.launch_all(first, weights, then)?;
+            self.launch_all(first, weights, hooks)?;
             self.replay.runs = self.replay.runs.saturating_add(1);
         }
         self.begin_feeds(&gpu);
+        hooks.asked()?;
         self.losses()
     }
 
@@ -116,28 +113,45 @@ impl<T: Real> Net<T> {
         gpu: &Gpu,
         first: usize,
         weights: &mut Weights<T>,
-        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
+        hooks: &mut dyn Hooks<T>,
     ) -> Result<bool> {
-        if !self.replay.on || self.replay.refused.is_some() || self.replay.runs < WARM_UP {
+        if !self.replay.on {
             return Ok(false);
         }
         let layout = self.layout(weights);
-        if let Some(captured) = self.replay.captured.take_if(|c| c.layout != layout) {
-            drop(captured); // something has moved: once more from the start
-            (self.replay.runs, self.replay.layout) = (0, layout);
+        let way = match &self.replay {
+            Replay { refused: Some(_), .. } | Replay { runs: 0..WARM_UP, .. } => Way::Launch,
+            Replay { captured: None, .. } => Way::Capture,
+            Replay { captured: Some(captured), .. } if captured.layout == layout => Way::Replay,
+            Replay { captured: Some(_), .. } => {
+                self.replay.forget(); // something has moved: once more from the start
+                Way::Launch
+            }
+        };
+        if hooks.agree(way, None)?.is_some() {
+            self.replay.forget();
+            self.replay.layout = layout;
             return Ok(false);
         }
-        if self.replay.captured.is_none() {
-            match gpu.capture(|| self.launch_all(first, weights, then)) {
-                Ok(graph) => {
+        if way == Way::Launch {
+            self.replay.layout = layout;
+            return Ok(false);
+        }
+        if way == Way::Capture {
+            let captured = gpu.capture(|| self.launch_all(first, weights, hooks));
+            // An error of a layer will show again when it is run.
+            let refused = captured.as_ref().err().map(ToString::to_string);
+            let ready = if refused.is_some() { Way::Launch } else { Way::Replay };
+            let others = hooks.agree(ready, refused.as_deref())?;
+            match captured {
+                Ok(graph) if others.is_none() => {
                     let mut state = Vec::new();
                     self.store.state(&mut state);
                     let layout = layout.clone();
                     self.replay.captured = Some(Captured { graph, layout, state });
                 }
-                // An error of a layer will show again when it is run.
-                Err(error) => {
-                    (self.replay.refused, self.replay.layout) = (Some(error.to_string()), layout);
+                _ => {
+                    (self.replay.refused, self.replay.layout) = (refused.or(others), layout);
                     return Ok(false);
                 }
             }
@@ -160,17 +174,12 @@ impl<T: Real> Net<T> {
     }
 
     /// Everything but the data, layer by layer.
-    fn launch_all(
-        &mut self,
-        first: usize,
-        weights: &mut Weights<T>,
-        then: &mut dyn FnMut(&mut Weights<T>) -> Result<()>,
-    ) -> Result<()> {
+    fn launch_all(&mut self, first: usize, weights: &mut Weights<T>, hooks: &mut dyn Hooks<T>) -> Result<()> {
         for i in first..self.nodes.len() {
             self.run_forward(i, weights)?;
         }
-        self.backward(weights)?;
-        then(weights)
+        self.backward_with(weights, &mut |i, weights| hooks.layer_done(i, weights))?;
+        hooks.update(weights)
     }
 
     /// Runs the layers at the beginning that make data on the host, and brings to the device what the others read, parameters included. How

@@ -151,12 +151,22 @@ impl<T: Real> Net<T> {
     /// Errors: what a layer finds wrong; a net for forward passes alone; a second time after one forward pass, in a net
     /// that does not keep all blobs.
     pub fn backward(&mut self, weights: &mut Weights<T>) -> Result<()> {
+        self.backward_with(weights, &mut |_, _| Ok(()))
+    }
+
+    /// [`Net::backward`], telling after each layer which one it was.
+    pub(super) fn backward_with(
+        &mut self,
+        weights: &mut Weights<T>,
+        done: &mut dyn FnMut(usize, &mut Weights<T>) -> Result<()>,
+    ) -> Result<()> {
         if self.forward_only {
             return Err(Error::new(Kind::Net, "the net was built for forward passes alone")
                 .suggest("build it with force_backward, or with Keep::All"));
         }
         for i in (0..self.nodes.len()).rev() {
             self.backward_layer(i, weights)?;
+            done(i, weights)?;
         }
         Ok(())
     }

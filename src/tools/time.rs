@@ -172,7 +172,7 @@ fn replayed<T: Real>(
             return Ok(None);
         }
         clock.mark(0)?;
-        net.iterate(weights, &mut |_| Ok(()))?;
+        net.iterate(weights, &mut |_: &mut Weights<T>| Ok(()))?;
         clock.mark(1)?;
         clock.wait(1)?;
         if i >= GRAPH_WARM_UP {

@@ -1,4 +1,4 @@
-//! Finds the driver, NVRTC and cuBLAS, or says what was looked for and where.
+//! Finds the driver, NVRTC, cuBLAS and NCCL, or says what was looked for and where.
 
 use crate::error::{Error, Kind, Result};
 use cudarc::{cublas, driver, nvrtc};
@@ -36,6 +36,7 @@ const DRIVER_FUNCTIONS: &[&str] = &[
     "cuEventCreate",
     "cuEventRecord",
     "cuEventSynchronize",
+    "cuEventQuery",
     "cuEventElapsedTime",
     "cuEventDestroy_v2",
     "cuMemHostAlloc",
@@ -51,7 +52,7 @@ const OLDEST_DRIVER: i32 = 12000;
 pub(super) fn driver() -> Result<()> {
     // SAFETY: looks for a shared library; loading NVIDIA's driver runs its initialisers and nothing else.
     if !unsafe { driver::sys::is_culib_present() } {
-        return Err(missing("NVIDIA driver", "cuda", &[])
+        return Err(missing("NVIDIA driver", &names("cuda"), &[])
             .suggest("install NVIDIA's driver, or leave -gpu out: everything runs on the CPU"));
     }
     // SAFETY: the library is there. The functions are looked up, not called.
@@ -95,6 +96,22 @@ pub(super) fn cublas() -> Result<()> {
     find("CUDA library cuBLAS", "cublas", "nvidia-cublas", || unsafe { cublas::sys::is_culib_present() })
 }
 
+/// NCCL, by which devices work together. It comes by itself or with a Python wheel, which names it by its version alone.
+pub(super) fn nccl() -> Result<libloading::Library> {
+    const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
+    let folders = folders();
+    let places = folders.iter().flat_map(|folder| candidates(folder, "nccl"));
+    for name in NAMES.iter().map(PathBuf::from).chain(places) {
+        // SAFETY: a library of NVIDIA under its own name; its initialisers are NVIDIA's.
+        if let Ok(library) = unsafe { libloading::Library::new(&name) } {
+            return Ok(library);
+        }
+    }
+    Err(missing("CUDA library NCCL", &NAMES.join(", "), &folders).suggest(
+        "install it (pip install nvidia-nccl-cu13, or NVIDIA's package libnccl2) and put its folder into LD_LIBRARY_PATH, or train on one GPU",
+    ))
+}
+
 /// Folders in which a CUDA toolkit has its libraries, without being on the library path.
 fn folders() -> Vec<PathBuf> {
     let homes = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os).map(PathBuf::from);
@@ -120,7 +137,7 @@ fn find(what: &str, name: &str, wheel: &str, present: impl Fn() -> bool) -> Resu
             }
         }
     }
-    Err(missing(what, name, &folders).suggest(format!(
+    Err(missing(what, &names(name), &folders).suggest(format!(
         "install it (pip install {wheel}, or the CUDA toolkit) and put its folder into LD_LIBRARY_PATH, or leave -gpu out"
     )))
 }
@@ -133,13 +150,18 @@ fn candidates(folder: &Path, name: &str) -> Vec<PathBuf> {
     files.filter(named).collect()
 }
 
-fn missing(what: &str, name: &str, folders: &[PathBuf]) -> Error {
+/// The names under which cudarc looks for a library, the usual ones.
+fn names(name: &str) -> String {
     let names = cudarc::get_lib_name_candidates(name);
     let common: Vec<String> = names.into_iter().filter(|n| !n.contains("64")).collect();
+    common.join(", ")
+}
+
+fn missing(what: &str, names: &str, folders: &[PathBuf]) -> Error {
     let mut places = "the library path (LD_LIBRARY_PATH and the system's folders)".to_string();
     for folder in folders {
         places += &format!(", {}", folder.display());
     }
     Error::new(Kind::Device, format!("the {what} was not found"))
-        .expected(format!("one of {} on {places}", common.join(", ")))
+        .expected(format!("one of {names} on {places}"))
 }

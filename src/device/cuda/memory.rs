@@ -76,9 +76,9 @@ impl<E> Memory<E> {
         View::new(self.at, self.len)
     }
 
-    /// Memory in `slot` for at least `len` values: what is there, or new memory in its place.
+    /// Memory in `slot` for at least `len` values: what is there on this device, or new memory in its place.
     pub fn ready<'a>(slot: &'a mut Option<Memory<E>>, gpu: &Gpu, len: usize) -> Result<&'a Memory<E>> {
-        if slot.as_ref().is_some_and(|m| m.len < len) {
+        if slot.as_ref().is_some_and(|m| m.len < len || m.gpu != *gpu) {
             *slot = None;
         }
         match slot {

@@ -12,6 +12,7 @@ mod launch;
 mod libraries;
 mod memory;
 mod module;
+mod nccl;
 mod query;
 mod staging;
 
@@ -22,6 +23,7 @@ pub use graph::Graph;
 pub use launch::{Arg, Grid};
 pub use memory::{Memory, View};
 pub use module::Source;
+pub use nccl::Member;
 pub use query::{Properties, count, query};
 pub use staging::{Pinned, Staging};
 
