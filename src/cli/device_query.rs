@@ -1,7 +1,7 @@
 //! `cortado device_query`: what GPUs there are, in Caffe's words.
 
+use super::Matches;
 use super::log::{From, Log};
-use super::{Matches, parts};
 use crate::device;
 use crate::error::Result;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let asked = matches.text("gpu")?.unwrap_or("all");
     let ordinals: Vec<usize> = match asked {
         "all" => (0..device::count()?).collect(),
-        list => parts(list).map(|text| matches.ordinal(text)).collect::<Result<_>>()?,
+        _ => matches.ordinals()?,
     };
     log.info(From::Caffe, &format!("Querying GPUs {asked}"));
     for ordinal in &ordinals {

@@ -41,6 +41,11 @@ const fn required(name: &'static str, value: &'static str, help: &'static str) -
 
 const THREADS: Flag = flag("threads", "N", "threads that compute; one for each core if not given");
 const GPU: Flag = flag("gpu", "ID", "NVIDIA GPU to run on, from 0; on the CPU if not given");
+const GPUS: Flag = flag(
+    "gpu",
+    "IDS",
+    "NVIDIA GPU to train on, from 0, several with commas between, or all; on the CPU if not given",
+);
 const GRAPHS: Flag = flag(
     "graphs",
     "WHEN",
@@ -95,7 +100,7 @@ pub const COMMANDS: &[Command] = &[
             ),
             LEVEL,
             STAGE,
-            GPU,
+            GPUS,
             WORKSPACE,
             CUDNN,
             GRAPHS,
@@ -107,6 +112,7 @@ pub const COMMANDS: &[Command] = &[
             "cortado train --solver nets/mnist/lenet_solver.prototxt",
             "cortado train -solver solver.prototxt -weights pretrained.caffemodel",
             "cortado train -solver solver.prototxt -snapshot snap_iter_5000.solverstate",
+            "cortado train -solver solver.prototxt -gpu 0,1",
         ],
         run: train::run,
     },

@@ -1,6 +1,6 @@
 //! What the flags of a subcommand were set to.
 
-use crate::device::{Gpu, Pool, Precision, WORKSPACE};
+use crate::device::{self, Gpu, Pool, Precision, WORKSPACE};
 use crate::error::{Error, Kind, Result, nearest};
 use crate::proto::caffe::Phase;
 use crate::tools::NetFile;
@@ -105,15 +105,33 @@ impl Matches {
 
     /// The device of `-gpu`, opened. Errors: no such device, no driver; several devices.
     pub fn gpu(&self) -> Result<Option<Gpu>> {
-        let Some(text) = self.text("gpu")? else { return Ok(None) };
-        if text == "all" || text.contains(',') {
-            return Err(Error::new(Kind::Unsupported, "training on several GPUs does not exist here yet")
+        let ordinals = self.ordinals()?;
+        if ordinals.len() > 1 {
+            return Err(Error::new(Kind::Usage, "only train runs on several GPUs")
                 .expected("the number of one GPU")
-                .found(format!("-gpu {text}")));
+                .found(format!("-gpu {}", self.text("gpu")?.unwrap_or_default())));
         }
-        let gpu = Gpu::open(self.ordinal(text)?)?;
-        self.adjust(&gpu)?;
-        Ok(Some(gpu))
+        let gpu = ordinals.into_iter().next().map(Gpu::open).transpose()?;
+        gpu.as_ref().map_or(Ok(()), |gpu| self.adjust(gpu))?;
+        Ok(gpu)
+    }
+
+    /// The devices of `-gpu`, opened, in its order. Errors: no such device, no driver.
+    pub fn gpus(&self) -> Result<Vec<Gpu>> {
+        self.ordinals()?.into_iter().map(Gpu::open).collect()
+    }
+
+    /// Their numbers; those of all there are for `all`.
+    pub fn ordinals(&self) -> Result<Vec<usize>> {
+        let Some(text) = self.text("gpu")? else { return Ok(Vec::new()) };
+        let numbers: Vec<usize> = match text {
+            "all" => (0..device::count()?).collect(),
+            list => parts(list).map(|text| self.ordinal(text)).collect::<Result<_>>()?,
+        };
+        match numbers.is_empty() {
+            true => Err(Error::new(Kind::Device, "there is no GPU").found(format!("-gpu {text}"))),
+            false => Ok(numbers),
+        }
     }
 
     /// Tells a device what the flags say of it.
@@ -160,12 +178,12 @@ impl Matches {
     }
 
     /// The number of a device.
-    pub fn ordinal(&self, text: &str) -> Result<usize> {
+    fn ordinal(&self, text: &str) -> Result<usize> {
         text.parse().map_err(|_| wrong("gpu", "is no number of a device").expected("0 or more").found(text))
     }
 }
 
-pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
+fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 

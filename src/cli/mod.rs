@@ -20,7 +20,7 @@ mod train;
 mod upgrade;
 
 use crate::error::Result;
-use matches::{Matches, parts};
+use matches::Matches;
 use std::io::Write;
 use std::process::ExitCode;
 

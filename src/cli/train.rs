@@ -18,20 +18,29 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
     let threads = pool.threads();
     pool.install(|| {
         let log = Log::new();
-        let gpu = matches.gpu()?;
+        let gpus = matches.gpus()?;
         let parsed = read_solver(matches.path("solver")?)?;
         parsed.upgrades.iter().for_each(|note| log.info(From::Solver, note));
         let mut param = parsed.message;
         adjust(&mut param, matches)?;
         let mut watcher = Watcher { log, signals: Signals::new(matches)?, done: 0, total: 0 };
         let mut solver = Solver::<f32>::keeping(&param, Some(&parsed.source), &mut watcher, &Keep::Outputs)?;
-        if gpu.is_some() {
-            solver.set_device(gpu.as_ref())?;
+        for gpu in &gpus {
+            matches.adjust(gpu)?;
+            matches.precise(Some(gpu))?;
         }
-        solver.device().map_or(Ok(()), |gpu| matches.adjust(gpu))?;
-        matches.precise(solver.device())?;
+        match &gpus[..] {
+            [] => {
+                solver.device().map_or(Ok(()), |gpu| matches.adjust(gpu))?;
+                matches.precise(solver.device())?;
+            }
+            gpus => solver.set_devices(gpus, &mut watcher)?,
+        }
         solver.set_graphs(matches.choice("graphs", &[("auto", true), ("off", false)], true)?);
-        watcher.log.info(From::Caffe, &where_it_runs(solver.device(), threads));
+        match &gpus[..] {
+            [] | [_] => watcher.log.info(From::Caffe, &where_it_runs(solver.device(), threads)),
+            several => where_they_run(several).iter().for_each(|line| watcher.log.info(From::Caffe, line)),
+        }
         convolutions::how(solver.net()).iter().for_each(|line| watcher.log.info(From::Caffe, line));
         summary(solver.net(), solver.weights()).lines().iter().for_each(|line| watcher.log.line(line));
         if let Some(state) = matches.optional_path("snapshot") {
@@ -57,6 +66,13 @@ pub(super) fn where_it_runs(device: Option<&Gpu>, threads: usize) -> String {
         }
         None => format!("Use CPU, {threads} thread{}.", if threads == 1 { "" } else { "s" }),
     }
+}
+
+/// Several GPUs, as Caffe lists them.
+fn where_they_run(gpus: &[Gpu]) -> Vec<String> {
+    let numbers: Vec<String> = gpus.iter().map(|gpu| gpu.ordinal().to_string()).collect();
+    let names = gpus.iter().map(|gpu| format!("GPU {}: {}", gpu.ordinal(), gpu.name()));
+    std::iter::once(format!("Using GPUs {}", numbers.join(", "))).chain(names).collect()
 }
 
 /// Puts what the flags say into the solver's message, as Caffe does.

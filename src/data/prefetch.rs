@@ -141,6 +141,15 @@ impl<T: Real> Batches<T> {
         }
     }
 
+    /// Takes only each `count`th record (or group of records) of the order from number `rank` on: [`Sampler::set_share`]. Positions count the
+    /// records of this share.
+    pub fn set_share(&mut self, rank: u64, count: u64) {
+        self.stop();
+        if let Some(loader) = &mut self.loader {
+            loader.sampler.set_share(rank, count);
+        }
+    }
+
     /// Makes the batches to come in memory that a device copies from by itself, or in plain memory. Nothing else changes.
     pub fn set_device(&mut self, device: Option<&Gpu>) {
         if self.device.as_ref() != device {
@@ -227,9 +236,10 @@ impl<T: Real> Loader<T> {
     fn fill(&mut self, batch: &mut Batch<T>) -> Result<()> {
         let size: usize = self.shape[1..].iter().product();
         for (item, out) in batch.data.chunks_mut(size).enumerate() {
-            let index = self.sampler.at(self.position);
+            let place = self.sampler.place(self.position);
+            let index = self.sampler.at(place);
             self.source.read(index, &mut self.record)?;
-            self.transform(out).map_err(|e| e.in_file(self.source.name()))?;
+            self.transform(place, out).map_err(|e| e.in_file(self.source.name()))?;
             if let Some(label) = batch.labels.get_mut(item) {
                 let found = self.record.label.ok_or_else(|| super::datum::missing_label(&self.record.key));
                 *label = T::from_f64(found.map_err(|e| e.in_file(self.source.name()))?.into());
@@ -239,7 +249,7 @@ impl<T: Real> Loader<T> {
         Ok(())
     }
 
-    fn transform(&mut self, out: &mut [T]) -> Result<()> {
+    fn transform(&mut self, place: u64, out: &mut [T]) -> Result<()> {
         let record = &self.record;
         let shape = self.transformer.output_shape(record.shape);
         if shape.as_ref().ok().is_none_or(|shape| *shape != self.shape[1..]) {
@@ -249,7 +259,7 @@ impl<T: Real> Loader<T> {
             let [_, c, h, w] = self.shape;
             return Err(error.expected(format!("a record that gives {c} x {h} x {w} after the crop")));
         }
-        let mut stream = Stream::of(Purpose::Record, self.seed, self.layer, self.position);
+        let mut stream = Stream::of(Purpose::Record, self.seed, self.layer, place);
         self.transformer.apply(record, &mut stream, out)
     }
 }

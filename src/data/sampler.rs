@@ -12,6 +12,8 @@ pub struct Sampler {
     order: Order,
     /// The epoch whose order is held.
     epoch: Option<u64>,
+    /// Whose records these are, and among how many they are shared out.
+    share: [u64; 2],
 }
 
 enum Order {
@@ -25,6 +27,8 @@ enum Order {
 
 /// The pass of the stream that draws the first record; epochs count from 0 and never get there.
 const FIRST_RECORD: u64 = u64::MAX;
+/// The share of a run that is alone.
+const ALL: [u64; 2] = [0, 1];
 
 impl Sampler {
     /// All records in their order, again and again. The first one is drawn from the first `rand_skip` (0 or 1: it is
@@ -32,12 +36,12 @@ impl Sampler {
     pub fn sequential(count: usize, rand_skip: u32, seed: u64, layer: u32) -> Sampler {
         let count = (count as u64).max(1);
         let first = Stream::of(Purpose::Order, seed, layer, FIRST_RECORD).below(rand_skip.into()) % count;
-        Sampler { seed, layer, order: Order::Sequential { first, count }, epoch: None }
+        Sampler { seed, layer, order: Order::Sequential { first, count }, epoch: None, share: ALL }
     }
 
     /// All records, each epoch in an order of its own.
     pub fn shuffled(count: usize, seed: u64, layer: u32) -> Sampler {
-        Sampler { seed, layer, order: Order::Shuffled((0..count.max(1)).collect()), epoch: None }
+        Sampler { seed, layer, order: Order::Shuffled((0..count.max(1)).collect()), epoch: None, share: ALL }
     }
 
     /// Groups of `size` different records with one label, `labels[i]` being that of record i. In each epoch every
@@ -60,10 +64,28 @@ impl Sampler {
                 .found(format!("{largest} at most")));
         }
         let order = Order::Pairs { size, classes, members: Vec::new(), groups: Vec::new() };
-        Ok(Sampler { seed, layer, order, epoch: None })
+        Ok(Sampler { seed, layer, order, epoch: None, share: ALL })
     }
 
-    /// Index of the record at a position of the run, counted from 0. Positions in ascending order are fast; another
+    /// Shares the records out among `count` runs, of which this one is number `rank`: it gets the records (with `pair_size`, the groups)
+    /// rank, rank + count, ... of the order.
+    ///
+    /// Source: Caffe's `DataLayer::Skip`.
+    pub fn set_share(&mut self, rank: u64, count: u64) {
+        self.share = [rank, count.max(1)];
+    }
+
+    /// The place in the order of a record of this run, which has been handed out so many of its share before.
+    pub fn place(&self, handed_out: u64) -> u64 {
+        let [rank, count] = self.share;
+        let size = match &self.order {
+            Order::Pairs { size, .. } => *size as u64,
+            _ => 1,
+        };
+        (handed_out / size * count + rank) * size + handed_out % size
+    }
+
+    /// Index of the record at a place in the order, counted from 0. Places in ascending order are fast; another
     /// epoch costs a shuffle.
     pub fn at(&mut self, position: u64) -> usize {
         let epoch = match &self.order {
@@ -171,6 +193,32 @@ mod tests {
         let error = Sampler::pairs(&[1, 2, 3, 1], 3, 1, 0).err().unwrap();
         assert!(error.to_string().contains("2 at most"), "{error}");
         assert!(Sampler::pairs(&[], 1, 1, 0).is_err());
+    }
+
+    #[test]
+    fn shares_are_the_whole_order() {
+        let labels: Vec<i32> = (0..40).map(|i| i % 3).collect();
+        for (mut sampler, size) in
+            [(Sampler::shuffled(50, 1, 0), 1), (Sampler::pairs(&labels, 3, 1, 0).unwrap(), 3)]
+        {
+            assert_eq!(sampler.place(7), 7);
+            let whole = take(&mut sampler, 0..60);
+            let mut shares: Vec<Vec<usize>> = vec![];
+            for rank in 0..2 {
+                sampler.set_share(rank, 2);
+                let places: Vec<u64> = (0..30).map(|n| sampler.place(n)).collect();
+                shares.push(places.into_iter().map(|p| sampler.at(p)).collect());
+            }
+            // Record by record, or group by group.
+            for (i, record) in whole.iter().enumerate() {
+                let group = i / size;
+                assert_eq!(
+                    *record,
+                    shares[group % 2][group / 2 * size + i % size],
+                    "record {i}, groups of {size}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -155,6 +155,10 @@ pub trait Layer<T: Real>: Send {
         Ok(())
     }
 
+    /// Reads only the share of one of `count` solvers that train together, of number `rank`: each `count`th record from there on. The seed
+    /// that it was built with is that of all of them, so the order of the records is the same for all.
+    fn set_share(&mut self, _rank: u64, _count: u64) {}
+
     /// Said once when the net is built, if something looks wrong but works.
     fn warnings(&self) -> Vec<String> {
         Vec::new()

@@ -6,6 +6,7 @@ mod filter;
 mod flops;
 mod fuse;
 mod fuse_device;
+mod hooks;
 mod in_place;
 mod insert_splits;
 mod keep;
@@ -21,6 +22,7 @@ pub mod weights;
 
 pub use build::{Net, Node};
 pub use filter::filter;
+pub(crate) use hooks::{Hooks, Way};
 pub use insert_splits::insert_splits;
 pub use keep::Keep;
 pub use replay::Iterations;

@@ -1,7 +1,7 @@
 //! Whole iterations on a device, and whole forward passes of a test: captured in a graph once the net has run, then repeated at the cost of
 //! one launch.
 
-use super::{Net, Node};
+use super::{Hooks, Net, Node, Way};
 use crate::blob::{Blob, Buffer, BufferId, Residence, Weights};
 use crate::device::{Gpu, Graph};
 use crate::error::Result;
@@ -12,9 +12,6 @@ use std::mem::take;
 /// Iterations that run layer by layer before one is captured: the first takes memory and compiles kernels, in the second everything is where
 /// it stays.
 const WARM_UP: u32 = 2;
-
-/// What comes behind backward: launches that must be the same each time.
-type Then<'a, T> = dyn FnMut(&mut Weights<T>) -> Result<()> + 'a;
 
 /// What is known of repeating the iterations of a net.
 pub(super) struct Replay {
@@ -87,18 +84,18 @@ impl<T: Real> Net<T> {
         self.replay.forget();
     }
 
-    /// [`Net::forward`], [`Net::backward`], then `then`: launches that must be the same each time. The weighted sum of the losses.
+    /// [`Net::forward`], [`Net::backward`], with all that goes along. The weighted sum of the losses.
     ///
     /// On a device the losses are read when everything has been asked for, and from the third call on a graph takes the place of single
     /// launches, where the net allows it: only layers that have code for the device, but for those at its beginning that make data; no
     /// `debug_info`.
-    pub(crate) fn iterate(&mut self, weights: &mut Weights<T>, then: &mut Then<'_, T>) -> Result<f64> {
+    pub(crate) fn iterate(&mut self, weights: &mut Weights<T>, hooks: &mut dyn Hooks<T>) -> Result<f64> {
         match self.as_a_whole() {
-            Some(gpu) => self.pass(&gpu, weights, Some(then)),
+            Some(gpu) => self.pass(&gpu, weights, hooks, false),
             None => {
                 let loss = self.forward_by_layer(weights)?;
                 self.backward(weights)?;
-                then(weights)?;
+                hooks.update(weights)?;
                 Ok(loss)
             }
         }
@@ -109,28 +106,30 @@ impl<T: Real> Net<T> {
         self.cx.device.clone().filter(|_| self.debug.is_none())
     }
 
-    /// A pass on a device: forward, and if there is something behind it backward and that.
+    /// A pass on a device: forward, and unless it goes forward only, backward and what is behind it.
     pub(super) fn pass(
         &mut self,
         gpu: &Gpu,
         weights: &mut Weights<T>,
-        mut then: Option<&mut Then<'_, T>>,
+        hooks: &mut dyn Hooks<T>,
+        forward_only: bool,
     ) -> Result<f64> {
-        if self.replay.forward_only != then.is_none() {
+        if self.replay.forward_only != forward_only {
             self.replay.forget();
-            self.replay.forward_only = then.is_none();
+            self.replay.forward_only = forward_only;
         }
         self.begin_pass()?;
         let first = self.make_data(gpu, weights)?;
         if self.replay.on && self.replay.refused.is_none() && self.replay.runs == 0 {
             self.replay.refused = self.refusal(first);
         }
-        let replayed = self.replay(gpu, first, weights, &mut then)?;
+        let replayed = self.replay(gpu, first, weights, hooks)?;
         if !replayed {
-            self.launch_all(first, weights, &mut then)?;
+            self.launch_all(first, weights, hooks)?;
             self.replay.runs = self.replay.runs.saturating_add(1);
         }
         self.begin_feeds(gpu);
+        hooks.asked()?;
         self.losses()
     }
 
@@ -140,20 +139,38 @@ impl<T: Real> Net<T> {
         gpu: &Gpu,
         first: usize,
         weights: &mut Weights<T>,
-        then: &mut Option<&mut Then<'_, T>>,
+        hooks: &mut dyn Hooks<T>,
     ) -> Result<bool> {
-        if !self.replay.on || self.replay.refused.is_some() || self.replay.runs < WARM_UP {
+        if !self.replay.on {
             return Ok(false);
         }
         let layout = self.layout(weights);
-        if let Some(captured) = self.replay.captured.take_if(|c| c.layout != layout) {
-            drop(captured); // something has moved: once more from the start
-            (self.replay.runs, self.replay.layout) = (0, layout);
+        let way = match &self.replay {
+            Replay { refused: Some(_), .. } | Replay { runs: 0..WARM_UP, .. } => Way::Launch,
+            Replay { captured: None, .. } => Way::Capture,
+            Replay { captured: Some(captured), .. } if captured.layout == layout => Way::Replay,
+            Replay { captured: Some(_), .. } => {
+                self.replay.forget(); // something has moved: once more from the start
+                Way::Launch
+            }
+        };
+        if hooks.agree(way, None)?.is_some() {
+            self.replay.forget();
+            self.replay.layout = layout;
             return Ok(false);
         }
-        if self.replay.captured.is_none() {
-            match gpu.capture(|| self.launch_all(first, weights, then)) {
-                Ok(graph) => {
+        if way == Way::Launch {
+            self.replay.layout = layout;
+            return Ok(false);
+        }
+        if way == Way::Capture {
+            let captured = gpu.capture(|| self.launch_all(first, weights, hooks));
+            // An error of a layer will show again when it is run.
+            let refused = captured.as_ref().err().map(ToString::to_string);
+            let ready = if refused.is_some() { Way::Launch } else { Way::Replay };
+            let others = hooks.agree(ready, refused.as_deref())?;
+            match captured {
+                Ok(graph) if others.is_none() => {
                     let mut state = Vec::new();
                     self.store.state(&mut state);
                     let layout = layout.clone();
@@ -163,9 +180,8 @@ impl<T: Real> Net<T> {
                     let written = written.map(|b| b.residence() == Residence::Device).collect();
                     self.replay.captured = Some(Captured { graph, layout, state, written });
                 }
-                // An error of a layer will show again when it is run.
-                Err(error) => {
-                    (self.replay.refused, self.replay.layout) = (Some(error.to_string()), layout);
+                _ => {
+                    (self.replay.refused, self.replay.layout) = (refused.or(others), layout);
                     return Ok(false);
                 }
             }
@@ -189,18 +205,15 @@ impl<T: Real> Net<T> {
     }
 
     /// Everything but the data, layer by layer.
-    fn launch_all(
-        &mut self,
-        first: usize,
-        weights: &mut Weights<T>,
-        then: &mut Option<&mut Then<'_, T>>,
-    ) -> Result<()> {
+    fn launch_all(&mut self, first: usize, weights: &mut Weights<T>, hooks: &mut dyn Hooks<T>) -> Result<()> {
         for i in first..self.nodes.len() {
             self.run_forward(i, weights)?;
         }
-        let Some(then) = then else { return Ok(()) };
-        self.backward(weights)?;
-        then(weights)
+        if self.replay.forward_only {
+            return Ok(());
+        }
+        self.backward_with(weights, &mut |i, weights| hooks.layer_done(i, weights))?;
+        hooks.update(weights)
     }
 
     /// Runs the layers at the beginning that make data on the host, and brings to the device what the others read, parameters included. How

@@ -42,7 +42,7 @@ impl<T: Real> Net<T> {
     /// Runs all layers forward; the weighted sum of the losses. Each call is the next pass of the random streams.
     pub fn forward(&mut self, weights: &mut Weights<T>) -> Result<f64> {
         match self.as_a_whole().filter(|_| self.cx.phase == Phase::Test) {
-            Some(gpu) => self.pass(&gpu, weights, None),
+            Some(gpu) => self.pass(&gpu, weights, &mut |_: &mut Weights<T>| Ok(()), true),
             None => self.forward_by_layer(weights),
         }
     }
@@ -76,6 +76,16 @@ impl<T: Real> Net<T> {
     /// Sets the number of the next forward pass: the same number draws the same dropout masks and negatives.
     pub fn set_next_pass(&mut self, pass: u64) {
         self.next_pass = pass;
+    }
+
+    /// Makes it the net of one of `count` solvers that train together, of number `rank`: its data layers share out the records, all else
+    /// draws from the stream of `seed` + `rank`. It was built with `seed`, which is that of all of them.
+    ///
+    /// Source: Caffe's `DataLayer::Skip` and `Solver::Init`.
+    pub fn set_share(&mut self, seed: u64, rank: u64, count: u64) {
+        self.cx.seed = seed.wrapping_add(rank);
+        self.replay.forget();
+        self.nodes.iter_mut().for_each(|n| n.layer.set_share(rank, count));
     }
 
     /// Runs one layer forward; what it adds to the loss.
@@ -154,11 +164,29 @@ impl<T: Real> Net<T> {
     /// Errors: what a layer finds wrong; a net for forward passes alone; a second time after one forward pass, in a net
     /// that does not keep all blobs.
     pub fn backward(&mut self, weights: &mut Weights<T>) -> Result<()> {
+        self.goes_backward()?;
+        self.awake(|net| (0..net.nodes.len()).rev().try_for_each(|i| net.backward_layer(i, weights)))
+    }
+
+    /// [`Net::backward`], telling after each layer which one it was.
+    pub(super) fn backward_with(
+        &mut self,
+        weights: &mut Weights<T>,
+        done: &mut dyn FnMut(usize, &mut Weights<T>) -> Result<()>,
+    ) -> Result<()> {
+        self.goes_backward()?;
+        (0..self.nodes.len()).rev().try_for_each(|i| {
+            self.backward_layer(i, weights)?;
+            done(i, weights)
+        })
+    }
+
+    fn goes_backward(&self) -> Result<()> {
         if self.forward_only {
             return Err(Error::new(Kind::Net, "the net was built for forward passes alone")
                 .suggest("build it with force_backward, or with Keep::All"));
         }
-        self.awake(|net| (0..net.nodes.len()).rev().try_for_each(|i| net.backward_layer(i, weights)))
+        Ok(())
     }
 
     /// Runs one layer backward, if it needs it.

@@ -56,6 +56,7 @@ mod tests {
             history: vec![BlobProto::from_data(&[2], vec![1.0, -2.0]).unwrap()],
             current_step: Some(1),
             resume: Some(ResumeState {
+                devices: Some(2),
                 seed: Some(u64::MAX),
                 pass: Some(20),
                 losses: vec![0.5, 0.25],

@@ -1,14 +1,51 @@
 //! From the gradients of an iteration to new parameters: clearing, clipping, updating, where they are.
 
-use super::Solver;
 use super::event::{Event, Observer};
+use super::group::Seat;
 use super::model::Model;
+use super::settings::Settings;
 use super::update::Step;
-use crate::blob::{Residence, Weights};
+use super::update::cuda::Table;
+use super::{Regularizer, Solver};
+use crate::blob::{Buffer, Residence, Weights};
 use crate::device::{Gpu, Transfers};
 use crate::error::Result;
 use crate::math::{Real, vector};
-use crate::net::Iterations;
+use crate::net::{Hooks, Iterations, Way};
+
+/// What goes along with an iteration of one pass on a device.
+struct Along<'a, T: Real> {
+    gpu: &'a Gpu,
+    table: &'a mut Table<T>,
+    history: &'a mut Vec<Vec<Buffer<T>>>,
+    settings: &'a Settings,
+    regularizer: &'a Regularizer,
+    seat: &'a mut Seat,
+}
+
+impl<T: Real> Hooks<T> for Along<'_, T> {
+    fn agree(&mut self, way: Way, why: Option<&str>) -> Result<Option<String>> {
+        self.seat.agree(way, why)
+    }
+
+    fn layer_done(&mut self, i: usize, weights: &mut Weights<T>) -> Result<()> {
+        self.seat.layer_done(i, weights)
+    }
+
+    fn update(&mut self, weights: &mut Weights<T>) -> Result<()> {
+        self.seat.complete(true, weights)?;
+        // Gradients of a layer that runs on the host are there.
+        self.table.prepare(self.gpu, weights.iter_mut().zip(&mut *self.history), self.regularizer)?;
+        if let Some(limit) = self.settings.clip {
+            self.table.clip(self.gpu, limit, self.settings.iter_size)?;
+        }
+        self.table.update(self.gpu)
+    }
+
+    fn asked(&mut self) -> Result<()> {
+        self.seat.wait()
+    }
+}
 
 impl<T: Real> Solver<T> {
     /// Sets all gradients to zero, unless the last update has done so.
@@ -43,15 +80,9 @@ impl<T: Real> Solver<T> {
     ) -> Result<f64> {
         self.prepare(gpu)?;
         self.table.set_step(rate, 1.0 / self.settings.iter_size as f64, clear)?;
-        let Solver { table, model, settings, plans, regularizer, .. } = self;
+        let Solver { table, model, settings, plans, regularizer, seat, .. } = self;
         let Model { net, weights, history, .. } = model;
-        let mut update = |weights: &mut Weights<T>| {
-            // Gradients of a layer that runs on the host are there.
-            table.prepare(gpu, weights.iter_mut().zip(&mut *history), regularizer)?;
-            settings.clip.map_or(Ok(()), |limit| table.clip(gpu, limit, settings.iter_size))?;
-            table.update(gpu)
-        };
-        let loss = net.iterate(weights, &mut update);
+        let loss = net.iterate(weights, &mut Along { gpu, table, history, settings, regularizer, seat });
         self.cleared = clear;
         if let (false, Iterations::Refused(why)) = (self.told, net.iterations()) {
             self.told = true;
@@ -66,10 +97,12 @@ impl<T: Real> Solver<T> {
     fn update_on(&mut self, gpu: &Gpu, rate: f64, clear: bool, observer: &mut dyn Observer) -> Result<()> {
         self.prepare(gpu)?;
         self.table.set_step(rate, 1.0 / self.settings.iter_size as f64, clear)?;
+        self.seat.complete(false, &mut self.model.weights)?;
         if let Some(limit) = self.settings.clip {
             self.table.clip(gpu, limit, self.settings.iter_size)?;
         }
         self.table.update(gpu)?;
+        self.seat.wait()?;
         self.cleared = clear;
         self.tell_clipped(observer)
     }

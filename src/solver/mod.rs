@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`solver`] | the [`Solver`]: from a `SolverParameter` to nets, weights and state |
 //! | [`train`] | the training loop |
+//! | `group` | solvers on several devices that train together |
 //! | `apply` | from gradients to new parameters: clearing, clipping, updating |
 //! | [`evaluate`] | runs of the test nets, values of outputs |
 //! | [`snapshot`] | writing and restoring the state of a run |
@@ -18,6 +19,7 @@
 mod apply;
 pub mod evaluate;
 pub mod event;
+mod group;
 pub mod model;
 pub mod nets;
 pub mod policy;

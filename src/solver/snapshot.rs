@@ -98,6 +98,7 @@ impl<T: Real> Solver<T> {
             pass: Some(net.next_pass()),
             losses: self.losses.iter().copied().collect(),
             data,
+            devices: Some(self.seat.share().1 as u32).filter(|&n| n > 1),
         };
         Ok(SolverState {
             iter: Some(number(self.iteration)?),
@@ -156,13 +157,23 @@ impl<T: Real> Solver<T> {
         self.losses.clear();
         self.losses.extend(resume.losses.iter().skip(skip));
         self.displayed.1 = iteration;
-        self.seek(resume.pass, &resume.data).map_err(named)?;
+        let (then, now) = (u64::from(resume.devices()), self.seat.share().1);
+        if resume.pass.is_some() && then != now {
+            let devices = |n: u64| if n == 1 { "one device".into() } else { format!("{n} devices") };
+            let what = format!(
+                "the snapshot is of a run on {}, this one is on {}: it goes on with the same records, in other batches, and is not the same run",
+                devices(then),
+                devices(now)
+            );
+            observer.event(&Event::Warning(&what));
+        }
+        self.seek(resume.pass, &resume.data, [then, now]).map_err(named)?;
         observer.event(&Event::Restored { state: path, model: &model, iteration });
         Ok(())
     }
 
     /// Builds the nets again, with the seed of a snapshot.
-    fn reseed(&mut self, seed: u64, observer: &mut dyn Observer) -> Result<()> {
+    pub(super) fn reseed(&mut self, seed: u64, observer: &mut dyn Observer) -> Result<()> {
         if self.param.random_seed() >= 0 {
             let what =
                 format!("the snapshot goes on with its own seed, {seed}, not with random_seed {}", self.seed);
@@ -171,6 +182,9 @@ impl<T: Real> Solver<T> {
         let device = self.model.net.device().cloned();
         self.model = Model::new(&self.plans, seed, self.rule.histories(), device.as_ref())?;
         (self.seed, self.cleared) = (seed, false);
+        let (rank, count) = self.seat.share();
+        self.model.net.set_share(seed, rank, count);
+        self.model.net.set_graphs(self.graphs);
         observer.event(&Event::Seed { seed, from_clock: false });
         // Layers that only a test net has are in no snapshot.
         self.load_weights(&mut Silent)
@@ -215,7 +229,9 @@ impl<T: Real> Solver<T> {
     }
 
     /// Sets random streams and data layers to where they stood.
-    fn seek(&mut self, pass: Option<u64>, data: &[DataPosition]) -> Result<()> {
+    ///
+    /// Positions are of one of `then` devices; they become those of one of `now`.
+    fn seek(&mut self, pass: Option<u64>, data: &[DataPosition], [then, now]: [u64; 2]) -> Result<()> {
         let passes = self.iteration as u64 * self.settings.iter_size as u64;
         let Model { net, tests, .. } = &mut self.model;
         net.set_next_pass(pass.unwrap_or(passes));
@@ -223,6 +239,10 @@ impl<T: Real> Solver<T> {
             return seek_all(net, passes);
         }
         for position in data {
+            let mut records = position.records();
+            if position.test_net.is_none() {
+                records = (u128::from(records) * u128::from(then) / u128::from(now.max(1))) as u64;
+            }
             let net = match position.test_net {
                 None => &mut *net,
                 Some(i) => match tests.get_mut(i as usize) {
@@ -231,7 +251,7 @@ impl<T: Real> Solver<T> {
                 },
             };
             if let Some(layer) = reader(net, position.layer()) {
-                layer.seek(position.records()).map_err(|e| e.in_layer(position.layer()))?;
+                layer.seek(records).map_err(|e| e.in_layer(position.layer()))?;
             }
         }
         Ok(())

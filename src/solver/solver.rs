@@ -1,6 +1,7 @@
 //! The solver: from its message to nets, weights and the state of a run.
 
 use super::event::{Event, Observer};
+use super::group::{Crew, Seat, Threads};
 use super::model::{Model, Plans};
 use super::nets::{find_file, test_nets, train_net};
 use super::settings::Settings;
@@ -48,6 +49,14 @@ pub struct Solver<T: Real> {
     pub(super) cleared: bool,
     /// Whether it was told why iterations are no graphs.
     pub(super) told: bool,
+    /// Whether iterations on a device are to be graphs.
+    pub(super) graphs: bool,
+    // In this order: the others end when they are told no more, NCCL then lets each of them go, and their threads are waited for last.
+    /// The solvers that train along on other devices.
+    pub(super) crew: Crew<T>,
+    /// Its place among them.
+    pub(super) seat: Seat,
+    pub(super) threads: Threads,
 }
 
 impl<T: Real> Solver<T> {
@@ -127,6 +136,10 @@ impl<T: Real> Solver<T> {
             table,
             cleared: false,
             told: false,
+            graphs: true,
+            crew: Crew::none(),
+            seat: Seat::default(),
+            threads: Threads::none(),
         };
         solver.load_weights(observer)?;
         Ok(solver)
@@ -158,6 +171,11 @@ impl<T: Real> Solver<T> {
     /// Trains on a device from now on, or on the host (`None`). A solver whose `solver_mode` is GPU has opened the device of its
     /// `device_id` by itself, if there is one.
     pub fn set_device(&mut self, device: Option<&Gpu>) -> Result<()> {
+        if !self.crew.is_empty() {
+            (self.crew, self.seat) = (Crew::none(), Seat::default());
+            self.threads = Threads::none();
+            self.model.net.set_share(self.seed, 0, 1);
+        }
         self.table = Table::new(self.rule.on_device());
         self.cleared = false;
         self.model.set_device(device)
@@ -165,6 +183,7 @@ impl<T: Real> Solver<T> {
 
     /// Whether iterations on a device and the passes of tests are captured in a graph and repeated from it: [`Net::set_graphs`].
     pub fn set_graphs(&mut self, on: bool) {
+        self.graphs = on;
         self.model.net.set_graphs(on);
         self.model.tests.iter_mut().for_each(|test| test.net.set_graphs(on));
     }

@@ -4,6 +4,7 @@ use super::Solver;
 use super::evaluate::{Flow, read_outputs};
 use super::event::{Action, Event, Observer};
 use super::settings::due;
+use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::math::{Real, vector};
 use std::time::Instant;
@@ -67,6 +68,7 @@ impl<T: Real> Solver<T> {
     }
 
     fn run(&mut self, iterations: usize, observer: &mut dyn Observer) -> Result<Flow> {
+        self.gather()?;
         self.displayed.0 = Instant::now();
         for left in (0..iterations).rev() {
             let first = self.iteration == 0 && !self.settings.test_initialization;
@@ -76,7 +78,9 @@ impl<T: Real> Solver<T> {
                     return Ok(flow);
                 }
             }
-            self.iterate(left == 0 || self.settings.snapshot_diff, observer)?;
+            let keep_gradients = left == 0 || self.settings.snapshot_diff;
+            self.crew.iterate(keep_gradients, &self.seat)?;
+            self.iterate(keep_gradients, observer)?;
             let action = observer.action();
             if due(self.iteration, self.settings.snapshot) || action == Action::Snapshot {
                 self.snapshot(observer)?;
@@ -90,7 +94,14 @@ impl<T: Real> Solver<T> {
 
     /// One iteration: `iter_size` passes forward and backward, then one update. `keep_gradients` where somebody may read them
     /// afterwards: else a device clears them along.
-    fn iterate(&mut self, keep_gradients: bool, observer: &mut dyn Observer) -> Result<()> {
+    ///
+    /// Solvers that train together all do it at the same time.
+    pub(super) fn iterate(&mut self, keep_gradients: bool, observer: &mut dyn Observer) -> Result<()> {
+        let done = self.iterate_alone(keep_gradients, observer);
+        done.inspect_err(|e| self.seat.fail(e))
+    }
+
+    fn iterate_alone(&mut self, keep_gradients: bool, observer: &mut dyn Observer) -> Result<()> {
         let iteration = self.iteration;
         let display = due(iteration, self.settings.display);
         self.model.net.set_debug_info(display && self.settings.debug_info);
@@ -144,7 +155,9 @@ impl<T: Real> Solver<T> {
         let (net, weights) = (&mut self.model.net, &mut self.model.weights);
         let mut loss = 0.0;
         for _ in 0..self.settings.iter_size {
-            loss += net.iterate(weights, &mut |_| Ok(())).map_err(|e| self.plans.train.locate(e))?;
+            loss += net
+                .iterate(weights, &mut |_: &mut Weights<T>| Ok(()))
+                .map_err(|e| self.plans.train.locate(e))?;
             if self.settings.debug_info {
                 let lines = net.take_debug();
                 lines.iter().for_each(|line| observer.event(&Event::Debug(line)));

@@ -178,7 +178,7 @@ fn replayed<T: Real>(
         clock.mark(0)?;
         match net.forward_only() {
             true => net.forward(weights)?,
-            false => net.iterate(weights, &mut |_| Ok(()))?,
+            false => net.iterate(weights, &mut |_: &mut Weights<T>| Ok(()))?,
         };
         clock.mark(1)?;
         clock.wait(1)?;

@@ -165,6 +165,27 @@ fn the_real_cudnn_has_what_is_called() {
 }
 
 #[test]
+fn several_gpus_train_together() {
+    let Some(libraries) = libraries() else { return };
+    let folder = Folder::new();
+    let two = ("CUDA_EMULATOR_DEVICES", "2");
+    let train = run(&folder, &libraries, "train -solver solver.prototxt -gpu 1,0", &[two]).ok();
+    for line in ["Using GPUs 1, 0\n", "GPU 1: Cortado's CUDA emulator", "GPUs 1, 0 train together"] {
+        assert!(train.stderr.contains(line), "no {line:?} in\n{}", train.stderr);
+    }
+    let weights = folder.read("snap_iter_4.caffemodel");
+    run(&folder, &libraries, "train -solver solver.prototxt -gpu all --graphs off", &[two]).ok();
+    assert_eq!(weights, folder.read("snap_iter_4.caffemodel"), "which GPU is the first changes nothing");
+    run(&folder, &libraries, "train -solver solver.prototxt -gpu all", &[]).ok();
+    assert_ne!(weights, folder.read("snap_iter_4.caffemodel"), "one GPU alone has other records");
+    let query = run(&folder, &libraries, "device_query -gpu all", &[two]).ok();
+    for line in ["Querying GPUs all", "Device id:                     0", "Device id:                     1"]
+    {
+        assert!(query.stderr.contains(line), "no {line:?} in\n{}", query.stderr);
+    }
+}
+
+#[test]
 fn what_is_missing_is_said() {
     let Some(libraries) = libraries() else { return };
     let folder = Folder::new();
@@ -202,6 +223,20 @@ fn what_is_missing_is_said() {
         let two = partial(&["libcuda.so", "libnvrtc.so"]);
         said(&two, time, &[], &["cuBLAS was not found", "libcublas.so.13", "nvidia-cublas"]);
     }
+    let devices = ("CUDA_EMULATOR_DEVICES", "2");
+    let train = "train -solver solver.prototxt -gpu";
+    let three = partial(&["libcuda.so", "libnvrtc.so", "libcublas.so"]);
+    if std::env::var_os("CORTADO_REQUIRE_GPU").is_none() {
+        let parts = ["NCCL was not found", "libnccl.so.2", "/usr/local/cuda", "train on one GPU"];
+        said(&three, &format!("{train} 0,1"), &[devices], &parts);
+        run(&folder, &three, &format!("{train} 1"), &[devices]).ok();
+    }
+    let early = ("CUDA_EMULATOR_NCCL", "20805");
+    said(&libraries, &format!("{train} 0,1"), &[devices, early], &["NCCL is too old", "2.10", "20805"]);
+    said(&libraries, &format!("{train} 0,5"), &[devices], &["there is no GPU 5", "0 to 1"]);
+    said(&libraries, &format!("{train} 0,1,0"), &[devices], &["GPU 0 is named twice"]);
+    said(&libraries, &time.replace("-gpu 0", "-gpu 0,1"), &[devices], &["only train runs on several GPUs"]);
+    said(&libraries, &time.replace("-gpu 0", "-gpu all"), &[devices], &["only train", "-gpu all"]);
     let old = ("CUDA_EMULATOR_DRIVER", "11080");
     said(&libraries, time, &[old], &["driver is too old", "12.0 or later", "of CUDA 11.8"]);
     said(

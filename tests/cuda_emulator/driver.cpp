@@ -1,5 +1,7 @@
 // The stand-in for libcuda: as much of the driver's interface as Cortado calls.
 #include "stream.h"
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
@@ -7,7 +9,7 @@ using namespace emulator;
 
 namespace {
 bool initialized = false;
-int contexts[8];
+int contexts[DEVICES];
 thread_local void *context = nullptr;
 
 thread_local unsigned pinned_copies = 0;
@@ -16,7 +18,8 @@ int number(const char *name, int otherwise) {
   const char *text = getenv(name);
   return text ? atoi(text) : otherwise;
 }
-int devices() { return number("CUDA_EMULATOR_DEVICES", 1); }
+std::atomic<int> asked_devices{0};
+int devices() { return asked_devices ? int(asked_devices) : std::min(number("CUDA_EMULATOR_DEVICES", 1), DEVICES); }
 char *memory(uint64_t at) { return reinterpret_cast<char *>(at); }
 using Guard = std::lock_guard<std::recursive_mutex>;
 
@@ -26,10 +29,23 @@ void in_device(uint64_t at, size_t bytes, Access access, const char *who) {
   check_device(memory(at), bytes, access, false, who);
 }
 
-int ask(void *stream, Work work) { return context ? enqueue(stream, std::move(work)) : int(InvalidContext); }
+// A context has no use for the streams of another device.
+int usable(void *stream) {
+  if (!context) return InvalidContext;
+  return stream_of(stream)->device == current_device() ? Success : InvalidHandle;
+}
+int ask(void *stream, Work work) {
+  if (int r = usable(stream)) return r;
+  return enqueue(stream, {std::move(work), nullptr, nullptr});
+}
 } // namespace
 
+int emulator::current_device() { return context ? static_cast<int *>(context) - contexts : -1; }
+
 extern "C" {
+
+// For tests: how many devices there are, whatever the environment says.
+void emulator_devices(int count) { asked_devices = count; }
 
 int cuInit(unsigned) {
   initialized = true;
@@ -54,9 +70,9 @@ int cuDeviceGetName(char *name, int room, int) {
   name[room - 1] = 0;
   return Success;
 }
-int cuDeviceTotalMem_v2(size_t *bytes, int) {
+int cuDeviceTotalMem_v2(size_t *bytes, int device) {
   size_t free_bytes;
-  free_and_total(&free_bytes, bytes);
+  free_and_total(&free_bytes, bytes, device);
   return Success;
 }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
@@ -98,13 +114,14 @@ int cuCtxGetCurrent(void **c) {
 int cuCtxSynchronize() {
   Guard guard(lock);
   if (int r = unsafe_in_capture()) return r;
-  finish_all();
+  finish_all(std::max(current_device(), 0));
   return Success;
 }
 
 int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
   Guard guard(lock);
-  free_and_total(free_bytes, total);
+  if (!context) return InvalidContext;
+  free_and_total(free_bytes, total, current_device());
   return Success;
 }
 int cuMemAlloc_v2(uint64_t *at, size_t bytes) {
@@ -112,13 +129,13 @@ int cuMemAlloc_v2(uint64_t *at, size_t bytes) {
   if (!context) return InvalidContext;
   if (int r = unsafe_in_capture()) return r;
   if (!bytes) return InvalidValue;
-  *at = allocate(bytes);
+  *at = allocate(bytes, current_device());
   return *at ? Success : OutOfMemory;
 }
 int cuMemFree_v2(uint64_t at) {
   Guard guard(lock);
   if (int r = unsafe_in_capture()) return r;
-  finish_all();
+  finish_all(std::max(device_of(memory(at)), 0));
   return release(at) ? Success : InvalidValue;
 }
 int cuMemHostAlloc(void **at, size_t bytes, unsigned) {
@@ -131,7 +148,7 @@ int cuMemHostAlloc(void **at, size_t bytes, unsigned) {
 int cuMemFreeHost(void *at) {
   Guard guard(lock);
   if (int r = unsafe_in_capture()) return r;
-  finish_all();
+  finish_all(std::max(current_device(), 0));
   unpin(at);
   free(at);
   return Success;
@@ -191,6 +208,7 @@ int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) { return cuMemcpyDtoH
 
 int cuStreamCreate(void **stream, unsigned) {
   Guard guard(lock);
+  if (!context) return InvalidContext;
   *stream = create_stream();
   return Success;
 }
@@ -222,11 +240,16 @@ int cuEventDestroy_v2(void *handle) {
 }
 int cuEventRecord(void *event, void *stream) {
   Guard guard(lock);
-  return context ? record(static_cast<Event *>(event), stream) : int(InvalidContext);
+  if (int r = usable(stream)) return r;
+  return record(static_cast<Event *>(event), stream);
 }
 int cuEventSynchronize(void *event) {
   Guard guard(lock);
   return wait(static_cast<Event *>(event));
+}
+int cuEventQuery(void *event) {
+  Guard guard(lock);
+  return query(static_cast<Event *>(event));
 }
 int cuEventElapsedTime(float *ms, void *from, void *to) {
   Guard guard(lock);
@@ -252,7 +275,7 @@ int cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long) {
 }
 int cuGraphLaunch(void *exec, void *stream) {
   Guard guard(lock);
-  if (!context) return InvalidContext;
+  if (int r = usable(stream)) return r;
   return launch_graph(static_cast<Graph *>(exec), stream);
 }
 int cuGraphDestroy(void *graph) {
@@ -268,12 +291,12 @@ int cuModuleLoadData(void **module, const void *image) {
   Guard guard(lock);
   if (int r = unsafe_in_capture()) return r;
   std::string error;
-  *module = load_module(static_cast<const char *>(image), &error);
+  *module = load_module(static_cast<const char *>(image), &error, current_device());
   return *module ? Success : InvalidImage;
 }
 int cuModuleUnload(void *module) {
   Guard guard(lock);
-  finish_all();
+  finish_all(std::max(current_device(), 0));
   unload_module(static_cast<Module *>(module));
   return Success;
 }
@@ -285,12 +308,13 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                    void *stream, void **params, void **) {
   Guard guard(lock);
-  if (!context) return InvalidContext;
+  if (int r = usable(stream)) return r;
+  if (device_of(static_cast<Kernel *>(function)) != current_device()) return InvalidHandle;
   if (!gx || !gy || !gz || !bx || !by || !bz || size_t(bx) * by * bz > 1024 || gy > 65535 || gz > 65535) return InvalidValue;
   auto kernel = static_cast<Kernel *>(function);
   auto arguments = std::make_shared<Arguments>(kernel, params);
   note_launch(stream, name_of(kernel));
-  return enqueue(stream, [=] {
+  return ask(stream, [=] {
     unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
     launch(kernel, grid, block, shared, arguments->pointers.data());
   });
@@ -304,8 +328,10 @@ int cuGetErrorName(int error, const char **name) {
   case NoDevice: *name = "CUDA_ERROR_NO_DEVICE"; break;
   case InvalidDevice: *name = "CUDA_ERROR_INVALID_DEVICE"; break;
   case InvalidImage: *name = "CUDA_ERROR_INVALID_IMAGE"; break;
+  case InvalidHandle: *name = "CUDA_ERROR_INVALID_HANDLE"; break;
   case NotFound: *name = "CUDA_ERROR_NOT_FOUND"; break;
   case CaptureUnsupported: *name = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
+  case CaptureUnjoined: *name = "CUDA_ERROR_STREAM_CAPTURE_UNJOINED"; break;
   case CaptureInvalidated: *name = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; break;
   default: *name = "CUDA_ERROR_UNKNOWN";
   }

@@ -8,6 +8,8 @@
 
 namespace emulator {
 
+constexpr int DEVICES = 8;             // as many as there may be
+
 // One lock for everything: a launch is done when cuLaunchKernel returns.
 extern std::recursive_mutex lock;
 
@@ -16,20 +18,23 @@ enum class Access { Read, Write };
 // Ends the process with what went wrong, where, and in which thread of which kernel if one runs.
 [[noreturn]] void fail(const std::string &what);
 
-// --- memory.cpp: device memory is one range of addresses; each byte knows whether it is allocated and written.
+// --- memory.cpp: device memory is one range of addresses, a part for each device; each byte knows whether it is allocated and written.
 bool is_device(const void *at);
-uint64_t allocate(size_t bytes);       // 0 where it is full
+int device_of(const void *at);         // -1 where it is no device memory
+uint64_t allocate(size_t bytes, int device);  // 0 where it is full
 bool release(uint64_t at);             // false where nothing was allocated there
-void free_and_total(size_t *free_bytes, size_t *total);
+void free_and_total(size_t *free_bytes, size_t *total, int device);
+extern int running_device;             // whose work is being done; -1 where that is nobody's
 void check_device(const void *at, size_t bytes, Access access, bool atomic, const char *who);
 
 // --- launch.cpp
 struct Module;
 struct Kernel;
-Module *load_module(const char *image, std::string *error);
+Module *load_module(const char *image, std::string *error, int device);
 void unload_module(Module *module);
 Kernel *find_kernel(Module *module, const char *name);
 const std::string &name_of(Kernel *kernel);
+int device_of(Kernel *kernel);
 // A launch's own copy of what it gives a kernel.
 struct Arguments {
   std::vector<std::vector<uint64_t>> values;

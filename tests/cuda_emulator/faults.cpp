@@ -26,6 +26,9 @@ int cuStreamSynchronize(void *);
 int cuStreamWaitEvent(void *, void *, unsigned);
 int cuEventCreate(void **, unsigned);
 int cuEventRecord(void *, void *);
+int cuEventQuery(void *);
+int cuMemsetD32Async(uint64_t, unsigned, size_t, void *);
+int cuMemcpyDtoDAsync_v2(uint64_t, uint64_t, size_t, void *);
 int cuStreamBeginCapture_v2(void *, int);
 int cuStreamEndCapture(void *, void **);
 int cuGraphInstantiateWithFlags(void **, void *, unsigned long long);
@@ -197,6 +200,108 @@ int streams_and_graphs(void *twice, uint64_t x, uint64_t y, float *values) {
   return 0;
 }
 
+// Several devices: each has its own memory and streams, and NCCL meets when the streams of all ranks have come to it.
+extern "C" {
+void emulator_devices(int);
+int ncclCommInitAll(void **, int, const int *);
+int ncclCommAbort(void *);
+int ncclCommDestroy(void *);
+int ncclGroupStart();
+int ncclGroupEnd();
+int ncclAllReduce(const void *, void *, size_t, int, int, void *, void *);
+int ncclBroadcast(const void *, void *, size_t, int, int, void *, void *);
+}
+int devices_and_ranks(const std::string &fault) {
+  const int FLOAT = 7, AVG = 4, both[2] = {1, 2}, twice[2] = {1, 1};
+  void *contexts[3], *comms[2], *streams[2], *beside, *event, *graph, *exec;
+  uint64_t at[2];
+  float values[2][4] = {{1, 2, 3, 4}, {5, 6, 7, 8}}, result[4];
+  emulator_devices(3);
+  for (int d = 0; d < 3; ++d) IS(cuDevicePrimaryCtxRetain(&contexts[d], d), 0);
+  IS(ncclCommInitAll(comms, 2, twice), 5);
+  IS(ncclCommInitAll(comms, 2, both), 0);
+  for (int rank = 1; rank >= 0; --rank) {
+    IS(cuCtxSetCurrent(contexts[both[rank]]), 0);
+    IS(cuStreamCreate(&streams[rank], 1), 0);
+    IS(cuMemAlloc_v2(&at[rank], sizeof result), 0);
+    IS(cuMemcpyHtoDAsync_v2(at[rank], values[rank], sizeof result, streams[rank]), 0);
+  }
+  IS(cuStreamCreate(&beside, 1), 0);
+  IS(cuEventCreate(&event, 0), 0);
+  auto average = [&](int r, uint64_t from, size_t count, void *stream) {
+    void *place = reinterpret_cast<void *>(from);
+    return ncclAllReduce(place, place, count, FLOAT, AVG, comms[r], stream);
+  };
+  auto mean = [&](int r, float first) {
+    cuCtxSetCurrent(contexts[both[r]]);
+    cuMemcpyDtoHAsync_v2(result, at[r], sizeof result, streams[r]);
+    return result[0] == first;
+  };
+  // Memory and streams of another device, an unknown type.
+  IS(average(0, at[1], 4, streams[0]), 4);
+  IS(average(0, at[0], 4, streams[1]), 5);
+  IS(average(1, at[1], 4, streams[1]), 5);
+  IS(ncclAllReduce(nullptr, nullptr, 0, 3, AVG, comms[0], streams[0]), 4);
+  IS(cuMemsetD32Async(at[0], 0, 4, streams[1]), 400);
+  if (fault == "other_device") {
+    IS(cuMemcpyDtoDAsync_v2(at[0], at[1], sizeof result, streams[0]), 0);
+    IS(cuStreamSynchronize(streams[0]), 0);
+  }
+  // One waits for the other.
+  IS(average(0, at[0], 4, streams[0]), 0);
+  IS(cuEventRecord(event, streams[0]), 0);
+  IS(cuEventQuery(event), 600);
+  IS(cuCtxSetCurrent(contexts[2]), 0);
+  IS(average(1, at[1], fault == "counts" ? 3 : 4, streams[1]), 0);
+  IS(cuEventQuery(event), 0);
+  if (!mean(0, 3) || !mean(1, 3)) return 5;
+  // In a graph, on a stream beside: it is done when that is waited for; who does not wait is told.
+  IS(cuCtxSetCurrent(contexts[1]), 0);
+  for (int waits = 0; waits < 2; ++waits) {
+    IS(cuStreamBeginCapture_v2(streams[0], 1), 0);
+    IS(cuMemsetD32Async(at[0], 0x40e00000, 4, streams[0]), 0);
+    IS(cuEventRecord(event, streams[0]), 0);
+    IS(cuStreamWaitEvent(beside, event, 0), 0);
+    IS(average(0, at[0], 4, beside), 0);
+    IS(cuEventRecord(event, beside), 0);
+    if (waits) IS(cuStreamWaitEvent(streams[0], event, 0), 0);
+    IS(cuStreamEndCapture(streams[0], &graph), waits ? 0 : 904);
+  }
+  IS(cuGraphInstantiateWithFlags(&exec, graph, 0), 0);
+  IS(cuGraphLaunch(exec, streams[0]), 0);
+  IS(cuCtxSetCurrent(contexts[2]), 0);
+  if (fault == "captured_here_alone") {
+    IS(average(1, at[1], 4, streams[1]), 0);
+    IS(cuStreamSynchronize(streams[1]), 0);
+  }
+  IS(cuStreamBeginCapture_v2(streams[1], 1), 0);
+  IS(average(1, at[1], 4, streams[1]), 0);
+  IS(cuStreamEndCapture(streams[1], &graph), 0);
+  IS(cuGraphInstantiateWithFlags(&exec, graph, 0), 0);
+  IS(cuGraphLaunch(exec, streams[1]), 0);
+  if (!mean(1, 5) || !mean(0, 5)) return 6;
+  // Groups, and values of the second rank for both.
+  for (int rank = 0; rank < 2; ++rank) {
+    void *place = reinterpret_cast<void *>(at[rank]);
+    IS(cuCtxSetCurrent(contexts[both[rank]]), 0);
+    IS(cuMemsetD32Async(at[rank], rank ? 0x40e00000 : 0, 4, streams[rank]), 0);
+    IS(ncclGroupStart(), 0);
+    IS(ncclBroadcast(place, place, 4, FLOAT, 1, comms[rank], streams[rank]), 0);
+    IS(average(rank, at[rank], 2, streams[rank]), 0);
+    IS(ncclGroupEnd(), 0);
+  }
+  if (!mean(0, 7) || !mean(1, 7)) return 7;
+  // Who is aborted waits no longer.
+  IS(cuCtxSetCurrent(contexts[1]), 0);
+  IS(average(0, at[0], 4, streams[0]), 0);
+  IS(cuEventRecord(event, streams[0]), 0);
+  IS(cuEventQuery(event), 600);
+  IS(ncclCommAbort(comms[0]), 0);
+  IS(cuEventQuery(event), 0);
+  IS(ncclCommDestroy(comms[1]), 0);
+  return 0;
+}
+
 #define DO(call)                                                                                                        \
   if (int r = (call)) {                                                                                                 \
     fprintf(stderr, "%s gives %d\n", #call, r);                                                                         \
@@ -225,6 +330,11 @@ int main(int count, char **arguments) {
   std::string ptx(size, 0);
   DO(nvrtcGetPTX(program, ptx.data()));
   DO(cuModuleLoadData(&module, ptx.data()));
+  if (name == "devices" || name == "other_device" || name == "counts" || name == "captured_here_alone") {
+    DO(devices_and_ranks(name));
+    printf("%s is right\n", name.c_str());
+    return 0;
+  }
   bool streams = name == "streams";
   if (streams) name = "none";
   DO(cuModuleGetFunction(&function, module, name.c_str()));

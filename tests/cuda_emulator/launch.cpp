@@ -31,6 +31,7 @@ struct Kernel {
 
 struct Module {
   void *handle;
+  int device;
   std::string name;                    // of the source
   std::vector<Segment> segments;
   std::map<std::string, std::unique_ptr<Kernel>> kernels;
@@ -271,7 +272,7 @@ std::string where() {
   return text;
 }
 
-Module *load_module(const char *image, std::string *error) {
+Module *load_module(const char *image, std::string *error, int device) {
   const char magic[] = "// emulated PTX: ";
   if (strncmp(image, magic, sizeof magic - 1) != 0) {
     *error = "not an image of this emulator";
@@ -286,7 +287,7 @@ Module *load_module(const char *image, std::string *error) {
     *error = dlerror();
     return nullptr;
   }
-  auto module = new Module{handle, name, {}, {}};
+  auto module = new Module{handle, device, name, {}, {}};
   link_map *map = nullptr;
   dlinfo(handle, RTLD_DI_LINKMAP, &map);
   struct Find {
@@ -331,6 +332,7 @@ Kernel *find_kernel(Module *module, const char *name) {
 }
 
 const std::string &name_of(Kernel *kernel) { return kernel->name; }
+int device_of(Kernel *kernel) { return kernel->module->device; }
 
 Arguments::Arguments(Kernel *kernel, void **params) {
   for (unsigned i = 0; kernel->size(i); ++i) {
@@ -421,6 +423,7 @@ void __tsan_read_range(void *at, size_t n) { check(at, n, Access::Read, false); 
 void __tsan_write_range(void *at, size_t n) { check(at, n, Access::Write, false); }
 // For the stand-in of cuBLAS.
 void emulator_check_range(const void *at, size_t bytes, int write, const char *who) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
   if (!bytes) return;
   if (!is_device(at)) fail(std::string("out of bounds: ") + who + " is given what is no device memory");
   check_device(at, bytes, write ? Access::Write : Access::Read, false, who);
@@ -438,7 +441,7 @@ unsigned emulator_runs(const char *name) {
 int emulator_enqueue(void *stream, void (*run)(void *), void *data, void (*drop)(void *)) {
   std::lock_guard<std::recursive_mutex> guard(lock);
   std::shared_ptr<void> held(data, drop);
-  return enqueue(stream, [=] { run(held.get()); });
+  return enqueue(stream, {[=] { run(held.get()); }, nullptr, nullptr});
 }
 int emulator_capturing(void *stream) {
   std::lock_guard<std::recursive_mutex> guard(lock);

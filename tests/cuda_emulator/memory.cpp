@@ -11,7 +11,10 @@ namespace emulator {
 std::recursive_mutex lock;
 
 namespace {
-constexpr size_t RANGE = size_t(1) << 34;  // addresses, not memory
+// Addresses, not memory: most for the first device, since they are given once and never again.
+constexpr size_t FIRST = size_t(1) << 34, OTHER = size_t(1) << 32;
+constexpr size_t RANGE = FIRST + (DEVICES - 1) * OTHER;
+constexpr size_t first_of(int device) { return device ? FIRST + (device - 1) * OTHER : 0; }
 constexpr size_t GAP = 512;                // between allocations, so that a step too far is seen
 constexpr size_t DEFAULT_TOTAL = size_t(4) << 30;
 enum State : uint8_t { Free = 0, Fresh = 1, Written = 2 };
@@ -23,7 +26,7 @@ struct Word {
 char *base = nullptr;
 uint8_t *state = nullptr;
 Word *words = nullptr;
-size_t next = GAP, used = 0;
+size_t next[DEVICES], used[DEVICES];
 std::map<uint64_t, size_t> live;
 
 void reserve() {
@@ -55,14 +58,22 @@ bool is_device(const void *at) {
   return base && at >= base && at < base + RANGE;
 }
 
-uint64_t allocate(size_t bytes) {
+int device_of(const void *at) {
+  if (!is_device(at)) return -1;
+  size_t offset = static_cast<const char *>(at) - base;
+  return offset < FIRST ? 0 : 1 + (offset - FIRST) / OTHER;
+}
+
+int running_device = -1;
+
+uint64_t allocate(size_t bytes, int device) {
   reserve();
-  size_t room = (bytes + GAP - 1) / GAP * GAP;
-  if (used + bytes > total() || next + room + GAP > RANGE) return 0;
-  uint64_t at = reinterpret_cast<uint64_t>(base + next);
-  memset(state + next, Fresh, bytes);
-  next += room + GAP;
-  used += bytes;
+  size_t room = (bytes + GAP - 1) / GAP * GAP, begin = GAP + next[device];
+  if (used[device] + bytes > total() || begin + room + GAP > (device ? OTHER : FIRST)) return 0;
+  uint64_t at = reinterpret_cast<uint64_t>(base + first_of(device) + begin);
+  memset(state + first_of(device) + begin, Fresh, bytes);
+  next[device] += room + GAP;
+  used[device] += bytes;
   live[at] = bytes;
   return at;
 }
@@ -78,14 +89,14 @@ bool release(uint64_t at) {
     // Pages of state are as many pages of words as a page is long: these begin and end on one, too.
     madvise(reinterpret_cast<char *>(words) + from / 4 * sizeof(Word), (to - from) / 4 * sizeof(Word), MADV_DONTNEED);
   }
-  used -= found->second;
+  used[device_of(reinterpret_cast<char *>(at))] -= found->second;
   live.erase(found);
   return true;
 }
 
-void free_and_total(size_t *free_bytes, size_t *all) {
+void free_and_total(size_t *free_bytes, size_t *all, int device) {
   *all = total();
-  *free_bytes = *all > used ? *all - used : 0;
+  *free_bytes = *all > used[device] ? *all - used[device] : 0;
 }
 
 // What two threads of one launch do to the same words must be ordered by a barrier of their block, or atomic.
@@ -128,6 +139,10 @@ static std::string describe(const void *at) {
 
 void check_device(const void *at, size_t bytes, Access access, bool atomic, const char *who) {
   size_t offset = static_cast<const char *>(at) - base;
+  if (running_device >= 0 && (offset < first_of(running_device) || offset >= first_of(running_device + 1))) {
+    fail(std::string("another device: ") + who + " touches memory of device " + std::to_string(device_of(at)) + " on device " +
+         std::to_string(running_device));
+  }
   uint8_t *s = state + offset;
   // The usual case at once: words of which every byte is written.
   bool usual = (bytes == 4 && *reinterpret_cast<const uint32_t *>(s) == 0x02020202u) ||

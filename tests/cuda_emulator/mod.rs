@@ -9,11 +9,12 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The libraries, each with its sources and the one it is linked to.
-pub const LIBRARIES: [(&str, &[&str], Option<&str>); 4] = [
+pub const LIBRARIES: [(&str, &[&str], Option<&str>); 5] = [
     ("libcuda.so", &["driver.cpp", "stream.cpp", "memory.cpp", "shared.cpp", "launch.cpp"], None),
     ("libnvrtc.so", &["nvrtc.cpp"], None),
     ("libcublas.so", &["cublas.cpp"], Some("libcuda.so")),
     ("libcudnn.so.9", &["cudnn.cpp"], Some("libcuda.so")),
+    ("libnccl.so.2", &["nccl.cpp"], Some("libcuda.so")),
 ];
 
 fn sources() -> PathBuf {
@@ -63,7 +64,7 @@ fn build_once() -> Result<PathBuf, String> {
     }
     let mut command = Command::new(compiler());
     command.args(["-std=c++17", "-O1", "-o"]).arg(mine.join("faults")).arg(sources().join("faults.cpp"));
-    command.args([mine.join("libcuda.so"), mine.join("libnvrtc.so")]);
+    command.args(["libcuda.so", "libnvrtc.so", "libnccl.so.2"].map(|library| mine.join(library)));
     run(&mut command);
     fs::write(mine.join("done"), "").unwrap();
     if fs::rename(&mine, &folder).is_err() {

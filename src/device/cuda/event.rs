@@ -44,6 +44,18 @@ impl Event {
         unsafe { event::synchronize(self.at) }.map_err(|e| driver_error("finish its work", e))
     }
 
+    /// Whether the moment has come.
+    pub fn happened(&self) -> Result<bool> {
+        self.gpu.not_in_capture("be asked")?;
+        self.gpu.enter()?;
+        // SAFETY: the event lives.
+        match unsafe { event::query(self.at) } {
+            Ok(()) => Ok(true),
+            Err(e) if e.0 == CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            Err(e) => Err(driver_error("finish its work", e)),
+        }
+    }
+
     /// Milliseconds from an earlier moment to this one, both of which have been waited for.
     pub fn since(&self, earlier: &Event) -> Result<f64> {
         self.gpu.enter()?;

@@ -1,4 +1,4 @@
-//! Finds the driver, NVRTC, cuBLAS and cuDNN, or says what was looked for and where.
+//! Finds the driver, NVRTC, cuBLAS, cuDNN and NCCL, or says what was looked for and where.
 
 use crate::error::{Error, Kind, Result};
 use cudarc::{cublas, driver, nvrtc};
@@ -37,6 +37,7 @@ const DRIVER_FUNCTIONS: &[&str] = &[
     "cuEventCreate",
     "cuEventRecord",
     "cuEventSynchronize",
+    "cuEventQuery",
     "cuEventElapsedTime",
     "cuEventDestroy_v2",
     "cuMemHostAlloc",
@@ -98,23 +99,35 @@ pub(super) fn cublas() -> Result<()> {
 
 /// cuDNN, which convolves; whoever wants it can do without.
 pub(super) fn cudnn() -> Result<Library> {
-    const NAMES: &[&str] = match cfg!(windows) {
+    let names: &[&str] = match cfg!(windows) {
         false => &["libcudnn.so.9", "libcudnn.so.8", "libcudnn.so"],
         true => &["cudnn64_9.dll", "cudnn64_8.dll"],
     };
+    open("library cuDNN", names).map_err(|e| {
+        e.suggest("install it (pip install nvidia-cudnn-cu13, or cu12) and put its folder into LD_LIBRARY_PATH; without it convolutions multiply matrices by cuBLAS")
+    })
+}
+
+/// NCCL, by which devices work together. It comes by itself or with a Python wheel, which names it by its version alone.
+pub(super) fn nccl() -> Result<Library> {
+    open("CUDA library NCCL", &["libnccl.so.2", "libnccl.so"]).map_err(|e| {
+        e.suggest("install it (pip install nvidia-nccl-cu13, or NVIDIA's package libnccl2) and put its folder into LD_LIBRARY_PATH, or train on one GPU")
+    })
+}
+
+/// A library under the first of its names that is on the library path or in one of [`folders`].
+fn open(what: &str, names: &[&str]) -> Result<Library> {
     let folders = folders();
     // On the library path first: there a bare name is looked for, and a library that is loaded already is found by its own.
-    let bare = NAMES.iter().map(PathBuf::from);
-    let placed = folders.iter().flat_map(|folder| NAMES.iter().map(|name| folder.join(name)));
+    let bare = names.iter().map(PathBuf::from);
+    let placed = folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
     for file in bare.chain(placed) {
         // SAFETY: a library of NVIDIA's under its own name; its initialisers are theirs.
         if let Ok(library) = unsafe { Library::new(file) } {
             return Ok(library);
         }
     }
-    Err(missing("library cuDNN", &NAMES.join(", "), &folders).suggest(
-        "install it (pip install nvidia-cudnn-cu13, or cu12) and put its folder into LD_LIBRARY_PATH; without it convolutions multiply matrices by cuBLAS",
-    ))
+    Err(missing(what, &names.join(", "), &folders))
 }
 
 /// Folders in which a CUDA toolkit has its libraries, without being on the library path.

@@ -104,6 +104,12 @@ impl<T: Real> Layer<T> for Data<T> {
         self.batches.as_ref().map(Batches::position)
     }
 
+    fn set_share(&mut self, rank: u64, count: u64) {
+        if let Some(batches) = &mut self.batches {
+            batches.set_share(rank, count);
+        }
+    }
+
     fn seek(&mut self, records: u64) -> Result<()> {
         match &mut self.batches {
             Some(batches) => batches.seek(records),
@@ -200,6 +206,34 @@ mod tests {
             let mut resumed = Bench::<f32>::new(&text, &[]).unwrap();
             resumed.net.nodes_mut()[0].layer.seek(36 * 6).unwrap();
             assert_eq!(next(&mut resumed, 4), whole[36..], "{fields}");
+        }
+    }
+
+    #[test]
+    fn solvers_that_train_together_share_the_records() {
+        // As one batch of both: what is drawn for a record, where it is cut and whether it is mirrored, is drawn alike.
+        for fields in ["", "shuffle: true", "pair_size: 3"] {
+            let text = layer(IDX, "IDX", fields).replace("scale: 0.5", "mirror: true crop_size: 20");
+            let text = format!("state {{ phase: TRAIN }} {text}");
+            let whole = batches(&text, 8);
+            let mut shares = Vec::new();
+            for rank in 0..2 {
+                let mut bench = Bench::<f32>::new(&text, &[]).unwrap();
+                bench.net.set_share(1, rank, 2);
+                shares.push(next(&mut bench, 4));
+            }
+            let group = if fields.contains("pair") { 3 } else { 1 };
+            let all = |batches: &[(Vec<f64>, Vec<f64>)]| {
+                let images: Vec<f64> = batches.iter().flat_map(|(x, _)| x.clone()).collect();
+                let labels: Vec<f64> = batches.iter().flat_map(|(_, t)| t.clone()).collect();
+                (images, labels)
+            };
+            let (whole, shares) = (all(&whole), [all(&shares[0]), all(&shares[1])]);
+            for i in 0..48 {
+                let (from, at) = (&shares[i / group % 2], i / group / 2 * group + i % group);
+                assert_eq!(whole.0[i * 400..][..400], from.0[at * 400..][..400], "{fields}: image {i}");
+                assert_eq!(whole.1[i], from.1[at], "{fields}: label {i}");
+            }
         }
     }
 

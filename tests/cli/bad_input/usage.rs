@@ -55,7 +55,7 @@ fn there_is_no_gpu() {
         // No driver, or a driver with fewer devices.
         folder.refused(words, &["everything runs on the CPU"]);
     }
-    folder.refused("train -solver solver.prototxt -gpu 0,1", &["several GPUs", "-gpu 0,1"]);
+    folder.refused("time -model net.prototxt -gpu 0,1", &["several GPUs", "-gpu 0,1"]);
     folder.refused("gradcheck net.prototxt -gpu one", &["--gpu", "no number of a device", "0 or more"]);
 }
 

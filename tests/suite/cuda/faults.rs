@@ -11,9 +11,20 @@ fn every_fault_is_noticed_and_named() {
         let output = command.arg(name).env("LD_LIBRARY_PATH", &folder).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    for name in ["none", "reversed", "sum", "streams"] {
+    for name in ["none", "reversed", "sum", "streams", "devices"] {
         let (right, said) = run(name);
         assert!(right, "{name}: {said}");
+    }
+    for (name, words) in [
+        ("other_device", "another device: a copy on the device touches memory of device 2 on device 1"),
+        (
+            "counts",
+            "rank 0 asks for ncclAllReduce of 4 values of type 7, op 4, root 0, in a group of 1 where rank 1 asks for ncclAllReduce of 3",
+        ),
+        ("captured_here_alone", "in a group of 1, captured where rank 1 asks for"),
+    ] {
+        let (right, said) = run(name);
+        assert!(!right && said.contains(words), "{name}: {said}");
     }
     for (name, words, thread) in [
         ("read_beyond", "out of bounds: the kernel reads 4 bytes", "block (1, 0, 0), thread (31, 0, 0)"),

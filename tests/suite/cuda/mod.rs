@@ -11,6 +11,7 @@ mod labels;
 mod layers;
 mod nvrtc;
 mod precision;
+mod several;
 mod table;
 mod training;
 
@@ -59,6 +60,39 @@ fn hasty_gpu() -> Option<Gpu> {
     gpu()
 }
 
+/// Before each thing that this thread has asked of NCCL, how many kernels it had launched one by one; nothing on a real GPU.
+fn collectives() -> Option<Vec<u32>> {
+    if real() {
+        return None;
+    }
+    let folder = emulator::build().ok()?;
+    let mut before = vec![0; 1000];
+    type Collectives = unsafe extern "C" fn(*mut u32, u32) -> u32;
+    // SAFETY: the library is loaded already, the signature is the stand-in's, and it writes no more than there is room for.
+    unsafe {
+        let library = libloading::Library::new(folder.join("libnccl.so.2")).unwrap();
+        let ask = library.get::<Collectives>(b"emulator_collectives").unwrap();
+        let count = ask(before.as_mut_ptr(), before.len() as u32);
+        before.truncate(count as usize);
+    }
+    Some(before)
+}
+
+/// Several GPUs: the stand-in's, but for the first one, or real ones. Nothing, with the reason printed, where there are not so many.
+fn gpus(count: usize) -> Option<Vec<Gpu>> {
+    let first = gpu()?;
+    if real() {
+        let there = cortado::device::count().unwrap();
+        if there < count {
+            eprintln!("not tested: it needs {count} GPUs, and there are {there}");
+            return None;
+        }
+        return Some((0..count).map(|i| Gpu::open(i).unwrap()).collect());
+    }
+    drop(first);
+    Some((1..=count).map(|i| Gpu::open_caching(i, None).unwrap()).collect())
+}
+
 /// How many programs this thread has had compiled.
 fn compiled() -> u32 {
     count("libnvrtc.so", b"emulator_compiled").unwrap_or(0)
@@ -93,6 +127,11 @@ fn gpu() -> Option<Gpu> {
                     // SAFETY: our own libraries, which do nothing when they are loaded.
                     let loaded = unsafe { libloading::Library::new(folder.join(library)) };
                     std::mem::forget(loaded.unwrap());
+                }
+                // SAFETY: the library was just loaded, and the signature is the stand-in's.
+                unsafe {
+                    let library = libloading::Library::new(folder.join("libcuda.so")).unwrap();
+                    library.get::<unsafe extern "C" fn(std::ffi::c_int)>(b"emulator_devices").unwrap()(4);
                 }
             });
             // Without the user's folder: there what the stand-in compiles has no place.
