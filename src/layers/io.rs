@@ -4,7 +4,7 @@ use super::Step;
 use crate::blob::{Blob, Buffer, Param, ParamId, Shape, Store, Weights};
 use crate::device::View;
 use crate::error::Result;
-use crate::math::Real;
+use crate::math::{Layouts, Real};
 
 /// Blobs that a layer reads in this call: data of bottoms or tops, or diffs of tops.
 #[derive(Clone, Copy)]
@@ -198,6 +198,8 @@ pub struct Forward<'a, T> {
     /// What the layers behind it do that it does along: as many steps as it said it [absorbs](super::Layer::absorbs), or
     /// none. Their parameters follow its own.
     pub tail: &'a [Step],
+    /// How the channels of its bottom, of what it adds and of its top lie: in planes, but where it [takes blocks](super::Layer::blocks).
+    pub layouts: Layouts,
 }
 
 /// What a layer has for its backward pass.

@@ -1,5 +1,6 @@
 //! The trait every layer implements.
 
+use super::normalization::Channels;
 use super::{Backward, Forward, Inputs, Setup, Step};
 use crate::blob::Shape;
 use crate::device::{Context, Gpu, Pinned};
@@ -133,6 +134,13 @@ pub trait Layer<T: Real>: Send {
     /// of the top stays for it to read.
     fn absorbs(&self, _chain: &[Step], _need_backward: bool) -> usize {
         0
+    }
+
+    /// How it sees the channels of its bottom and of its top, if in a forward pass that none goes backward after it can read and write both,
+    /// and what it adds along ([`Step::Add`]), with channels in blocks ([`Layout::Blocks`](crate::math::Layout)). Each call says which
+    /// of them lie so.
+    fn blocks(&self) -> Option<[Channels; 2]> {
+        None
     }
 
     /// Its code for a GPU, as it is set up; a layer that has none runs on the host.

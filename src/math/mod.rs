@@ -18,7 +18,7 @@ mod team;
 pub mod vector;
 
 pub use ceiling::ceiling;
-pub use convolution::{Convolution, Geometry};
+pub use convolution::{Convolution, Geometry, Layout, Layouts};
 pub(crate) use far::Far;
 pub use filler::fill;
 pub use gemm::{Ending, Transpose, gemm};

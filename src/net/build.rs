@@ -3,7 +3,7 @@
 use super::feed::Feeding;
 use super::fuse::Along;
 use super::replay::Replay;
-use super::{Keep, filter, fuse, fuse_device, in_place, insert_splits, keep, liveness, params};
+use super::{Keep, filter, fuse, fuse_device, in_place, insert_splits, keep, layout, liveness, params};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
@@ -121,6 +121,7 @@ impl<T: Real> Net<T> {
         liveness::settle(&mut net, param.force_backward())?;
         in_place::check(&net)?;
         fuse::settle(&mut net);
+        layout::settle(&mut net)?;
         keep::settle(&mut net)?;
         net.allocate(builder.weights);
         Ok(net)
@@ -150,6 +151,7 @@ impl<T: Real> Net<T> {
             }
         }
         fuse::settle(self);
+        layout::settle(self)?;
         keep::settle(self)?;
         fuse_device::settle(self);
         Ok(())

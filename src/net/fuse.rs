@@ -9,7 +9,7 @@
 use super::{Keep, Net, Node};
 use crate::blob::ParamId;
 use crate::layers::Step;
-use crate::math::Real;
+use crate::math::{Layouts, Real};
 
 /// What a layer does in a fused net: its own work and that of the layers it leads.
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub(super) struct Along {
     pub params: Vec<ParamId>,
     /// Which of those want a gradient.
     pub learned: Vec<bool>,
+    /// How what it reads and writes lies, on the host.
+    pub layouts: Layouts,
 }
 
 /// Settles for every node who does its work, `leader`, and what it does, `along`.

@@ -10,6 +10,7 @@ mod hooks;
 mod in_place;
 mod insert_splits;
 mod keep;
+mod layout;
 mod lifetimes;
 mod liveness;
 mod params;

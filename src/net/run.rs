@@ -7,7 +7,7 @@ use super::{Net, Node};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Forward, Inputs, Layer, Outputs, Params, Sharing, Step};
-use crate::math::{Real, awake};
+use crate::math::{Layouts, Real, awake};
 use crate::proto::caffe::Phase;
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 
@@ -18,6 +18,7 @@ struct Call<'a> {
     params: &'a [ParamId],
     learned: &'a [bool],
     tail: &'a [Step],
+    layouts: Layouts,
     propagate: &'a [bool],
     live: &'a [bool],
     need_backward: bool,
@@ -28,11 +29,20 @@ impl<T: Real> Node<T> {
     fn parts(&mut self, fused: bool) -> (&mut dyn Layer<T>, &mut Vec<Buffer<T>>, Call<'_>) {
         let Node { layer, lent, propagate, live, need_backward, along, bottom, top, params, learned, .. } =
             self;
-        let mut call =
-            Call { bottom, top, params, learned, tail: &[], propagate, live, need_backward: *need_backward };
+        let mut call = Call {
+            bottom,
+            top,
+            params,
+            learned,
+            tail: &[],
+            layouts: Layouts::default(),
+            propagate,
+            live,
+            need_backward: *need_backward,
+        };
         if fused {
-            let Along { bottom, top, params, learned, tail } = along;
-            call = Call { bottom, top, params, learned, tail, ..call };
+            let Along { bottom, top, params, learned, tail, layouts } = along;
+            call = Call { bottom, top, params, learned, tail, layouts: *layouts, ..call };
         }
         (layer.as_mut(), lent, call)
     }
@@ -146,6 +156,7 @@ impl<T: Real> Net<T> {
                 params: Params::new(weights, call.params, call.learned),
                 need_backward: call.need_backward,
                 tail: call.tail,
+                layouts: if cx.device.is_some() { Layouts::default() } else { call.layouts },
             };
             let done = match device.as_ref().and_then(|gpu| Some((gpu, layer.device_code()?))) {
                 Some((gpu, code)) => code.check(&io.bottom).and_then(|()| code.forward(gpu, cx, io)),

@@ -9,7 +9,7 @@ use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::normalization::Channels;
 use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Step};
-use crate::math::{self, Ending, Geometry, Real};
+use crate::math::{self, Ending, Geometry, Layouts, Real};
 use crate::proto::caffe::{ConvolutionParameter, LayerParameter};
 use std::ops::RangeInclusive;
 
@@ -40,8 +40,15 @@ pub struct Convolution<T> {
     factors: Vec<T>,
     addends: Vec<T>,
     /// Filters in the order in which the forward pass reads them, where that makes it faster, and what they were made of.
-    prepared: Option<(Stamp, Vec<T>)>,
+    prepared: Option<Prepared<T>>,
     device: cuda::OnDevice<T>,
+}
+
+/// Filters in order.
+struct Prepared<T> {
+    /// What they were made of, and for which layouts.
+    made_of: (Stamp, Layouts),
+    filters: Vec<T>,
 }
 
 /// Makes the layer.
@@ -85,20 +92,20 @@ impl<T: Real> Convolution<T> {
 
     /// Puts the filters in order if they have changed since the last time. A net that learns them does not: they change
     /// in each iteration.
-    fn prepare(&mut self, params: &Params<T>, need_backward: bool) -> Result<()> {
-        let len = if need_backward { 0 } else { self.engine()?.prepared_len::<T>() };
+    fn prepare(&mut self, params: &Params<T>, layouts: Layouts, need_backward: bool) -> Result<()> {
+        let len = if need_backward { 0 } else { self.engine()?.prepared_len::<T>(layouts) };
         if len == 0 {
             self.prepared = None;
             return Ok(());
         }
-        let stamp = params.get(0).data.stamp();
-        if self.prepared.as_ref().is_some_and(|(made_of, to)| *made_of == stamp && to.len() == len) {
+        let made_of = (params.get(0).data.stamp(), layouts);
+        if self.prepared.as_ref().is_some_and(|p| p.made_of == made_of && p.filters.len() == len) {
             return Ok(());
         }
-        let mut to = self.prepared.take().map(|(_, to)| to).unwrap_or_default();
-        to.resize(len, T::zero());
-        self.engine()?.prepare(params.data(0), &mut to);
-        self.prepared = Some((stamp, to));
+        let mut filters = self.prepared.take().map(|p| p.filters).unwrap_or_default();
+        filters.resize(len, T::zero());
+        self.engine()?.prepare(params.data(0), layouts, &mut filters);
+        self.prepared = Some(Prepared { made_of, filters });
         Ok(())
     }
 
@@ -219,11 +226,20 @@ impl<T: Real> Layer<T> for Convolution<T> {
         sum + usize::from(chain.get(sum) == Some(&Step::Relu { slope: 0.0 }))
     }
 
+    fn blocks(&self) -> Option<[Channels; 2]> {
+        let engine = self.engine.as_ref().filter(|engine| engine.takes_blocks::<T>())?;
+        let (g, inner) = (engine.geometry(), |sizes: &[usize]| sizes.iter().product());
+        Some([
+            Channels { outer: g.batch, dim: g.channels, inner: inner(&g.input) },
+            Channels { outer: g.batch, dim: g.num_output, inner: inner(engine.output()) },
+        ])
+    }
+
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         if !io.tail.is_empty() {
             self.settle_lines(&io.params, io.tail);
         }
-        self.prepare(&io.params, io.need_backward)?;
+        self.prepare(&io.params, io.layouts, io.need_backward)?;
         let relu = matches!(io.tail.last(), Some(Step::Relu { .. }));
         let other = io.tail.contains(&Step::Add).then(|| io.bottom.get(io.bottom.len() - 1));
         for i in 0..io.top.len() {
@@ -238,7 +254,7 @@ impl<T: Real> Layer<T> for Convolution<T> {
             };
             let (engine, x, y) = (self.engine()?, io.bottom.get(i), io.top.get(i));
             match &self.prepared {
-                Some((_, w)) => engine.forward_prepared(x, w, &end, y),
+                Some(p) => engine.forward_prepared(x, &p.filters, io.layouts, &end, y),
                 None => engine.forward(x, io.params.data(0), &end, y),
             }
         }

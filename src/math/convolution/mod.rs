@@ -4,6 +4,7 @@
 //! With W of `num_output/groups` × K (K = channels/groups · taps), windows X of K × pixels and dY of
 //! `num_output/groups` × pixels, per group: `Y = W·X + bias`, `dW += dY·Xᵀ`, `dX = Wᵀ·dY` put back in place.
 
+mod blocked;
 mod data;
 mod depthwise;
 mod direct;
@@ -18,6 +19,7 @@ mod weights;
 mod windows;
 mod winograd;
 
+pub use blocked::{Layout, Layouts};
 pub use geometry::Geometry;
 
 use super::Real;
@@ -69,6 +71,8 @@ struct InPlace {
 #[derive(Debug, Default)]
 struct Winograd {
     forward: Option<Tiles>,
+    /// Forward, for images in blocks and prepared weights.
+    blocks: Option<Tiles>,
     data: Option<Tiles>,
     weights: Option<Tiles>,
 }
@@ -80,6 +84,7 @@ impl Winograd {
         let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
         Winograd {
             forward: Some(tiles).filter(|t| t.saves_time(forward, channels, outputs)),
+            blocks: Some(tiles).filter(|t| t.saves_time_in_blocks(forward, channels, outputs)),
             data: Some(tiles.turned()).filter(|t| t.saves_time(data, outputs, channels)),
             weights: Some(tiles).filter(|t| t.saves_time_for_weights(weights, channels, outputs)),
         }
@@ -89,7 +94,8 @@ impl Winograd {
     #[cfg(test)]
     fn forced(g: &Geometry, output: &[usize]) -> Option<Winograd> {
         let tiles = Tiles::suited(g, output)?;
-        Some(Winograd { forward: Some(tiles), data: Some(tiles.turned()), weights: Some(tiles) })
+        let (data, tiles) = (Some(tiles.turned()), Some(tiles));
+        Some(Winograd { forward: tiles, blocks: tiles, data, weights: tiles })
     }
 }
 
@@ -221,32 +227,49 @@ impl Convolution {
         tiles.convolve(simd::kernels(self.isa), filters, &x, &mut y, &end);
     }
 
-    /// Numbers that prepared weights take; 0 where [`Convolution::forward`] is as fast without.
-    pub fn prepared_len<T: Real>(&self) -> usize {
+    /// Numbers that prepared weights take for images that lie so; 0 where [`Convolution::forward`] is as fast without.
+    pub fn prepared_len<T: Real>(&self, layouts: Layouts) -> usize {
         match &self.thin {
-            Some((_, rest)) => rest.prepared_len::<T>(),
-            None => self.geometry.groups * prepared::len::<T>(self),
+            Some((_, rest)) => rest.prepared_len::<T>(layouts),
+            None => self.geometry.groups * prepared::len::<T>(self, layouts),
         }
     }
 
     /// Puts weights in the order in which [`Convolution::forward_prepared`] reads them.
-    pub fn prepare<T: Real>(&self, w: &[T], prepared: &mut [T]) {
+    pub fn prepare<T: Real>(&self, w: &[T], layouts: Layouts, prepared: &mut [T]) {
         match &self.thin {
-            Some((_, rest)) => rest.prepare(w, prepared),
-            None => prepared::prepare(self, &w[..self.weights_len()], prepared),
+            Some((_, rest)) => rest.prepare(w, layouts, prepared),
+            None => prepared::prepare(self, &w[..self.weights_len()], layouts, prepared),
         }
     }
 
     /// [`Convolution::forward`] with weights that [`Convolution::prepare`] has put in order.
-    pub fn forward_prepared<T: Real>(&self, x: &[T], prepared: &[T], end: &Ending<T>, y: &mut [T]) {
+    ///
+    /// Images may lie in blocks where [`Convolution::takes_blocks`].
+    pub fn forward_prepared<T: Real>(
+        &self,
+        x: &[T],
+        prepared: &[T],
+        layouts: Layouts,
+        end: &Ending<T>,
+        y: &mut [T],
+    ) {
         let (x, y) = (&x[..self.bottom_len()], &mut y[..self.top_len()]);
         match &self.thin {
             Some((thin, rest)) => scratch(thin.left(x.len()), |left: &mut [T]| {
-                thin.take(x, left);
-                rest.forward_prepared(left, prepared, end, y);
+                match layouts.bottom {
+                    Layout::Planes => thin.take(x, left),
+                    Layout::Blocks => thin.take_blocks(simd::kernels::<T>(self.isa).lanes(), x, left),
+                }
+                rest.forward_prepared(left, prepared, layouts, end, y);
             }),
-            None => prepared::forward(self, x, prepared, end, y),
+            None => prepared::forward(self, x, prepared, layouts, end, y),
         }
+    }
+
+    /// Whether [`Convolution::forward_prepared`] reads and writes images in blocks.
+    pub fn takes_blocks<T: Real>(&self) -> bool {
+        self.thin.as_ref().map_or(prepared::takes_blocks::<T>(self), |(_, rest)| rest.takes_blocks::<T>())
     }
 
     /// `dx = wᵀ * dy`; what `dx` held is overwritten.

@@ -5,9 +5,10 @@
 //! windows are the rows; in Winograd's way their transformation has nothing to transpose.
 
 use super::Convolution;
+use super::blocked::{self, Layouts};
 use super::forward::is_few;
 use super::windows::Columns;
-use super::winograd::Filters;
+use super::winograd::{Filters, Tiles};
 use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::{Matrix, Source, Split};
@@ -24,7 +25,7 @@ const DEPTH: usize = 512;
 const GRAIN: usize = 1 << 15;
 
 /// How outputs are cut into panels: a tile works on one.
-fn panels<T: Real>(kernels: &Kernels<T>) -> Split {
+pub(super) fn panels<T: Real>(kernels: &Kernels<T>) -> Split {
     Split::Columns { lanes: kernels.lanes() }
 }
 
@@ -33,26 +34,58 @@ fn rows<T: Real>(kernels: &Kernels<T>) -> Split {
     Split::Rows { most: kernels.rows() }
 }
 
+/// What prepared weights make faster.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// A 1×1 convolution of images in blocks.
+    Blocks,
+    /// Winograd's way for images in blocks.
+    TilesOfBlocks(&'a Tiles),
+    /// Winograd's way for few tiles.
+    Tiles(&'a Tiles),
+    /// The product for few windows.
+    Few,
+}
+
+/// The way for images that lie so, if there is one.
+fn way<T: Real>(plan: &Convolution, layouts: Layouts) -> Option<Way<'_>> {
+    if layouts != Layouts::default() {
+        return Some(plan.winograd.blocks.as_ref().map_or(Way::Blocks, Way::TilesOfBlocks));
+    }
+    match &plan.winograd.forward {
+        _ if plan.depthwise.is_some() => None,
+        Some(tiles) => Some(Way::Tiles(tiles)).filter(|_| tiles.is_once()),
+        None => Some(Way::Few).filter(|_| is_few::<T>(plan)),
+    }
+}
+
+/// Whether there is one for images in blocks.
+pub(super) fn takes_blocks<T: Real>(plan: &Convolution) -> bool {
+    let (g, kernels) = (&plan.geometry, simd::kernels::<T>(plan.isa));
+    let whole = g.channels.is_multiple_of(kernels.lanes()) && g.num_output.is_multiple_of(kernels.columns());
+    let ways = plan.winograd.blocks.is_some() || plan.windows.are_planes();
+    whole && ways && g.groups == 1 && plan.depthwise.is_none() && plan.top_len() > 0
+}
+
 /// Numbers that the prepared weights of a group take; 0 where they make nothing faster.
-pub(super) fn len<T: Real>(plan: &Convolution) -> usize {
+pub(super) fn len<T: Real>(plan: &Convolution, layouts: Layouts) -> usize {
     let (g, kernels) = (&plan.geometry, simd::kernels::<T>(plan.isa));
     let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
-    match &plan.winograd.forward {
-        _ if plan.depthwise.is_some() => 0,
-        Some(tiles) if tiles.is_once() => Filters::ordered_len(kernels, g.kernel[0], outputs, channels),
-        None if is_few::<T>(plan) => outputs.next_multiple_of(kernels.lanes()) * plan.depth(),
-        _ => 0,
+    match way::<T>(plan, layouts) {
+        None => 0,
+        Some(Way::Tiles(_)) => Filters::ordered_len(kernels, g.kernel[0], outputs, channels),
+        Some(_) => outputs.next_multiple_of(kernels.lanes()) * plan.depth(),
     }
 }
 
 /// Puts weights in order: for each panel of outputs, for each k, its outputs side by side.
-pub(super) fn prepare<T: Real>(plan: &Convolution, w: &[T], prepared: &mut [T]) {
+pub(super) fn prepare<T: Real>(plan: &Convolution, w: &[T], layouts: Layouts, prepared: &mut [T]) {
     let (kernels, depth, groups) = (simd::kernels(plan.isa), plan.depth(), plan.geometry.groups);
-    let (outputs, len) = (plan.geometry.num_output / groups, len::<T>(plan));
+    let (outputs, len) = (plan.geometry.num_output / groups, len::<T>(plan, layouts));
     assert!(len > 0 && prepared.len() >= groups * len && w.len() >= groups * outputs * depth);
-    if plan.winograd.forward.is_some() {
+    if let Some(Way::Tiles(tiles)) = way::<T>(plan, layouts) {
         for (group, prepared) in prepared.chunks_exact_mut(len).enumerate() {
-            plan.filters(w, group, false).order(kernels, plan.geometry.kernel[0], prepared);
+            plan.filters(w, group, false).order(kernels, tiles.side(), prepared);
         }
         return;
     }
@@ -71,11 +104,26 @@ pub(super) fn prepare<T: Real>(plan: &Convolution, w: &[T], prepared: &mut [T]) 
 }
 
 /// `y = end(w * x)` for prepared weights.
-pub(super) fn forward<T: Real>(plan: &Convolution, x: &[T], prepared: &[T], end: &Ending<T>, y: &mut [T]) {
-    let (pixels, len) = (plan.windows.pixels, len::<T>(plan));
+pub(super) fn forward<T: Real>(
+    plan: &Convolution,
+    x: &[T],
+    prepared: &[T],
+    layouts: Layouts,
+    end: &Ending<T>,
+    y: &mut [T],
+) {
+    let (pixels, len) = (plan.windows.pixels, len::<T>(plan, layouts));
     let outputs = plan.geometry.num_output / plan.geometry.groups;
+    let way = way::<T>(plan, layouts);
+    match way {
+        Some(Way::Blocks) => return blocked::forward(plan, x, layouts, prepared, end, y),
+        Some(Way::TilesOfBlocks(tiles)) => {
+            return blocked::forward_tiles(plan, tiles, x, layouts, prepared, end, y);
+        }
+        _ => {}
+    }
     for (group, prepared) in prepared.chunks_exact(len).take(plan.geometry.groups).enumerate() {
-        if let Some(tiles) = &plan.winograd.forward {
+        if let Some(Way::Tiles(tiles)) = way {
             let filters = Filters { data: prepared, ordered: true, ..plan.filters(prepared, 0, false) };
             plan.convolve(tiles, group, &filters, x, end, y);
             continue;
@@ -91,7 +139,7 @@ pub(super) fn forward<T: Real>(plan: &Convolution, x: &[T], prepared: &[T], end:
 fn multiply<T: Real>(plan: &Convolution, windows: &Columns<T>, w: &[T], end: &Ending<T>, y: &mut [T]) {
     let (kernels, pixels, depth) = (simd::kernels(plan.isa), plan.windows.pixels, plan.depth());
     let outputs = y.len() / pixels;
-    assert!(w.len() >= len::<T>(plan) && end.other.is_none_or(|other| other.len() >= y.len()));
+    assert!(w.len() >= outputs * depth && end.other.is_none_or(|other| other.len() >= y.len()));
     let taps = plan.windows.taps.len();
     let blocks = Cut::new(depth, depth, DEPTH, if taps <= DEPTH { taps } else { 1 });
     let split = rows(kernels);

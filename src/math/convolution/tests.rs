@@ -68,6 +68,34 @@ fn each_product(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
+/// Every way in which images may lie, planes alone first.
+fn layouts() -> impl Iterator<Item = Layouts> {
+    let layout = |i: usize| if i.is_multiple_of(2) { Layout::Planes } else { Layout::Blocks };
+    (0..8).map(move |i| Layouts { bottom: layout(i), other: layout(i / 2), top: layout(i / 4) })
+}
+
+/// A batch of planes as `layout` has it or, if not `forth`, the way back.
+fn laid<T: Real>(
+    x: &[T],
+    channels: usize,
+    pixels: usize,
+    lanes: usize,
+    layout: Layout,
+    forth: bool,
+) -> Vec<T> {
+    let mut to = x.to_vec();
+    if layout == Layout::Blocks {
+        for i in 0..x.len() {
+            let (image, channel, pixel) = (i / pixels / channels, i / pixels % channels, i % pixels);
+            let block = image * channels / lanes + channel / lanes;
+            let j = (block * pixels + pixel) * lanes + channel % lanes;
+            let (from, at) = if forth { (i, j) } else { (j, i) };
+            to[at] = x[from];
+        }
+    }
+    to
+}
+
 fn check<T: Real>(isa: Isa, g: &Geometry) {
     check_plan::<T>(isa, &Convolution::on(isa, g).expect("a valid geometry"));
 }
@@ -95,12 +123,20 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
         let mut y = vec![T::nan(); dy.len()];
         plan.forward(&x, &w, end, &mut y);
         assert_near(&y, &narrow(want), plan.depth(), &what(pass));
-        if plan.prepared_len::<T>() > 0 {
-            let mut prepared = vec![T::nan(); plan.prepared_len::<T>()];
-            plan.prepare(&w, &mut prepared);
+        let lanes = simd::kernels::<T>(isa).lanes();
+        // Planes alone, blocks alone, and with numbers to add all mixtures.
+        let count = if plan.takes_blocks::<T>() { 8 } else { 1 };
+        let step = if end.other.is_some() { 1 } else { 7 };
+        for layouts in layouts().take(count).step_by(step).filter(|l| plan.prepared_len::<T>(*l) > 0) {
+            let mut prepared = vec![T::nan(); plan.prepared_len::<T>(layouts)];
+            plan.prepare(&w, layouts, &mut prepared);
+            let x = laid(&x, g.channels, g.input.iter().product(), lanes, layouts.bottom, true);
+            let other = end.other.map(|x| laid(x, g.num_output, pixels, lanes, layouts.other, true));
             y.fill(T::nan());
-            plan.forward_prepared(&x, &prepared, end, &mut y);
-            assert_near(&y, &narrow(want), plan.depth(), &what(&format!("{pass}, prepared")));
+            let end = Ending { other: other.as_deref(), ..*end };
+            plan.forward_prepared(&x, &prepared, layouts, &end, &mut y);
+            let y = laid(&y, g.num_output, pixels, lanes, layouts.top, false);
+            assert_near(&y, &narrow(want), plan.depth(), &what(&format!("{pass}, prepared, {layouts:?}")));
         }
     };
     forward(&Ending::none(), &want, "forward");
@@ -287,10 +323,51 @@ fn one_image_with_few_windows_agrees_with_the_definition() {
     ] {
         for isa in isas() {
             let plan = Convolution::on(isa, &g).expect("a valid geometry");
-            assert_eq!(plan.prepared_len::<f32>() > 0, is_prepared, "{g:?}");
+            assert_eq!(plan.prepared_len::<f32>(Layouts::default()) > 0, is_prepared, "{g:?}");
             check_plan::<f32>(isa, &plan);
             check_plan::<f64>(isa, &plan);
         }
+    }
+}
+
+#[test]
+fn images_in_blocks_agree_with_the_definition() {
+    for g in [
+        square(1, 1, 32, 64, &[13, 11], 1, 0, 1, 1),
+        square(5, 1, 16, 32, &[5, 3], 1, 0, 1, 1),
+        square(2, 1, 48, 32, &[7, 9], 1, 0, 2, 1),
+        // Sums in several blocks, large weights, large images.
+        square(2, 1, 528, 32, &[9, 9], 1, 0, 1, 1),
+        square(2, 1, 512, 272, &[6, 5], 1, 0, 1, 1),
+        square(1, 1, 16, 32, &[60, 61], 1, 0, 1, 1),
+        // Winograd's way: few tiles, many, and many channels.
+        square(1, 1, 32, 64, &[13, 14], 3, 1, 1, 1),
+        square(3, 1, 16, 32, &[7, 6], 3, 1, 1, 1),
+        square(2, 1, 16, 32, &[9, 11], 5, 2, 1, 1),
+        square(1, 1, 16, 32, &[9, 11], 2, 1, 1, 1),
+        square(1, 1, 16, 32, &[9, 11], 4, 0, 1, 1),
+        square(1, 1, 16, 32, &[38, 37], 3, 0, 1, 1),
+        square(3, 1, 16, 96, &[17, 17], 3, 1, 1, 1),
+        square(1, 1, 256, 32, &[8, 8], 3, 1, 1, 1),
+    ] {
+        for isa in isas() {
+            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+            plan.winograd = Winograd::forced(&g, plan.output()).unwrap_or_default();
+            assert!(plan.takes_blocks::<f32>() && plan.takes_blocks::<f64>(), "{g:?}");
+            check_plan::<f32>(isa, &plan);
+            check_plan::<f64>(isa, &plan);
+        }
+    }
+    for g in [
+        square(1, 1, 24, 64, &[13, 11], 1, 0, 1, 1),
+        square(1, 1, 64, 24, &[13, 11], 1, 0, 1, 1),
+        square(1, 2, 64, 64, &[13, 11], 1, 0, 1, 1),
+        square(1, 1, 64, 64, &[13, 11], 1, 1, 1, 1),
+        square(1, 1, 64, 64, &[13, 11], 3, 1, 2, 1),
+        square(1, 64, 64, 64, &[13, 11], 3, 1, 1, 1),
+    ] {
+        let plan = Convolution::on(Isa::detect(), &g).expect("a valid geometry");
+        assert!(!plan.takes_blocks::<f32>() || simd::kernels::<f32>(plan.isa).lanes() < 16, "{g:?}");
     }
 }
 
@@ -313,6 +390,8 @@ fn bits_do_not_depend_on_threads() {
         square(100, 1, 8, 32, &[16, 16], 5, 2, 1, 1),
         square(1, 1, 96, 112, &[14, 14], 3, 1, 1, 1),
         square(1, 1, 512, 256, &[14, 14], 1, 0, 2, 1),
+        square(2, 1, 64, 64, &[28, 28], 1, 0, 1, 1),
+        square(2, 1, 32, 64, &[28, 28], 3, 1, 1, 1),
     ] {
         let plan = Convolution::new(&g).expect("a valid geometry");
         let (x, w) = (noise::<f32>(plan.bottom_len(), 1), noise::<f32>(plan.weights_len(), 2));
@@ -324,10 +403,15 @@ fn bits_do_not_depend_on_threads() {
             plan.backward_data(&w, &dy, &mut dx);
             plan.backward_weights(&x, &dy, &mut dw);
             plan.backward_bias(&dy, &mut db);
-            let (mut prepared, mut again) = (vec![0.0; plan.prepared_len::<f32>()], vec![0.0; dy.len()]);
-            if !prepared.is_empty() {
-                plan.prepare(&w, &mut prepared);
-                plan.forward_prepared(&x, &prepared, &Ending::none(), &mut again);
+            let mut again = Vec::new();
+            for layouts in layouts().take(if plan.takes_blocks::<f32>() { 8 } else { 1 }) {
+                let (mut prepared, mut y) =
+                    (vec![0.0; plan.prepared_len::<f32>(layouts)], vec![0.0; dy.len()]);
+                if !prepared.is_empty() {
+                    plan.prepare(&w, layouts, &mut prepared);
+                    plan.forward_prepared(&x, &prepared, layouts, &Ending::none(), &mut y);
+                }
+                again.extend(y);
             }
             (y, dx, dw, (db, again))
         });

@@ -61,6 +61,19 @@ impl Thin {
         });
     }
 
+    /// The same where channels lie in blocks of so many lanes.
+    pub(super) fn take_blocks<T: Real>(&self, lanes: usize, x: &[T], left: &mut [T]) {
+        for_each_chunk(left, self.grain() * lanes, |offset, left| {
+            let blocks = x[offset / self.pixels * self.plane..].chunks_exact(self.plane * lanes);
+            for (left, block) in left.chunks_exact_mut(self.pixels * lanes).zip(blocks) {
+                for (left, &start) in left.chunks_exact_mut(self.line * lanes).zip(&self.starts) {
+                    let pixels = block[start * lanes..].chunks(lanes).step_by(self.step);
+                    left.chunks_exact_mut(lanes).zip(pixels).for_each(|(left, x)| left.copy_from_slice(x));
+                }
+            }
+        });
+    }
+
     /// Puts it back, with zeros between.
     pub(super) fn put<T: Real>(&self, left: &[T], x: &mut [T]) {
         for_each_chunk(x, self.grain() / self.pixels * self.plane, |offset, x| {

@@ -1,173 +1,21 @@
 //! AVX2 with FMA: 16 registers of 32 bytes.
 
+use super::blocked::pixels;
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::patch::{correlate_taps, patch_rows};
+use super::pixels::{gather_places, spread_corners};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
+use super::{
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Patch, Spread, SpreadPixels,
+    Turn,
+};
 use crate::math::Real;
-use std::arch::x86_64::*;
 
 pub(super) struct Avx2;
-
-impl Lanes<f32> for Avx2 {
-    type V = __m256;
-    const COUNT: usize = 8;
-
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> __m256 {
-        // SAFETY: runs in a function with the features.
-        unsafe { _mm256_set1_ps(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> __m256 {
-        // SAFETY: as above; the lanes are good at `p`.
-        unsafe { _mm256_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: __m256) {
-        // SAFETY: as above; the lanes are good at `p`.
-        unsafe { _mm256_storeu_ps(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn stream(p: *mut f32, v: __m256) {
-        // SAFETY: as above; the lanes are good at `p`, which is aligned.
-        unsafe { _mm256_stream_ps(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn fence() {
-        // SAFETY: every processor with these features has it.
-        unsafe { _mm_sfence() }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m256, b: __m256) -> __m256 {
-        // SAFETY: as above.
-        unsafe { _mm256_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
-        // SAFETY: as above.
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m256, b: __m256) -> __m256 {
-        // SAFETY: as above.
-        unsafe { _mm256_max_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        // SAFETY: as above; a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch_far(p: *const f32) {
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm256_maskload_ps(p, first_32(n)) }
-    }
-    #[inline(always)]
-    unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm256_maskstore_ps(p, first_32(n), v) }
-    }
-    #[inline(always)]
-    unsafe fn load_masked(p: *const f32, bits: u32) -> __m256 {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm256_maskload_ps(p, chosen_32(bits)) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_halves(p: *const f32, q: *const f32) -> __m256 {
-        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
-        unsafe { _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(q)) }
-    }
-
-    #[inline(always)]
-    unsafe fn deal(a: __m256, b: __m256) -> (__m256, __m256) {
-        // SAFETY: as above.
-        unsafe {
-            // Pairs of a and b alternate: the middle two change places.
-            let order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(v)));
-            (order(_mm256_shuffle_ps::<0x88>(a, b)), order(_mm256_shuffle_ps::<0xdd>(a, b)))
-        }
-    }
-    #[inline(always)]
-    unsafe fn join(even: __m256, odd: __m256) -> (__m256, __m256) {
-        // SAFETY: as above.
-        unsafe {
-            let (low, high) = (_mm256_unpacklo_ps(even, odd), _mm256_unpackhi_ps(even, odd));
-            (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
-        }
-    }
-
-    const TURN: usize = 4;
-    #[inline(always)]
-    unsafe fn turn(rows: &[*const f32; 16], at: usize, mut out: impl FnMut(usize, __m256)) {
-        // SAFETY: as above; four numbers are good in each row.
-        unsafe {
-            let quad = |i: usize| {
-                let v = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(at)));
-                _mm256_insertf128_ps::<1>(v, _mm_loadu_ps(rows[i + 4].add(at)))
-            };
-            let (r0, r1, r2, r3) = (quad(0), quad(1), quad(2), quad(3));
-            let (low, low2) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpacklo_ps(r2, r3));
-            let (high, high2) = (_mm256_unpackhi_ps(r0, r1), _mm256_unpackhi_ps(r2, r3));
-            let (low, low2) = (_mm256_castps_pd(low), _mm256_castps_pd(low2));
-            let (high, high2) = (_mm256_castps_pd(high), _mm256_castps_pd(high2));
-            out(0, _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2)));
-            out(1, _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2)));
-            out(2, _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2)));
-            out(3, _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2)));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn unturn(v: &[__m256; 4], to: &[*mut f32; 16], offset: usize) {
-        // SAFETY: as above; four numbers are good for each of the 8 lanes, as the caller promises.
-        unsafe {
-            let (low, low2) = (_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpacklo_ps(v[2], v[3]));
-            let (high, high2) = (_mm256_unpackhi_ps(v[0], v[1]), _mm256_unpackhi_ps(v[2], v[3]));
-            let (low, low2) = (_mm256_castps_pd(low), _mm256_castps_pd(low2));
-            let (high, high2) = (_mm256_castps_pd(high), _mm256_castps_pd(high2));
-            // Half h of vector i is lane 4h + i.
-            let quads = [
-                _mm256_unpacklo_pd(low, low2),
-                _mm256_unpackhi_pd(low, low2),
-                _mm256_unpacklo_pd(high, high2),
-                _mm256_unpackhi_pd(high, high2),
-            ];
-            for (i, &quad) in quads.iter().enumerate() {
-                let quad = _mm256_castpd_ps(quad);
-                _mm_storeu_ps(to[i].add(offset), _mm256_castps256_ps128(quad));
-                _mm_storeu_ps(to[i + 4].add(offset), _mm256_extractf128_ps::<1>(quad));
-            }
-        }
-    }
-}
-
-/// Mask of the first `n` of 8 lanes.
-#[inline(always)]
-unsafe fn first_32(n: usize) -> __m256i {
-    // SAFETY: runs in a function with the features.
-    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
-}
-
-/// Mask of the 8 lanes whose bits are set.
-#[inline(always)]
-unsafe fn chosen_32(bits: u32) -> __m256i {
-    // SAFETY: runs in a function with the features.
-    unsafe {
-        let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-        _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes), lanes)
-    }
-}
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>)
@@ -176,6 +24,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `micro`; the features are enabled here.
     unsafe { micro::<T, Avx2, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn blocked<T: Real, const MR: usize>(t: &Blocked<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `pixels`; the features are enabled here.
+    unsafe { pixels::<T, Avx2, MR>(t) }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -248,6 +105,24 @@ where
 {
     // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
     unsafe { gather_tiles::<T, Avx2>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn spread_pixels<T: Real>(t: &SpreadPixels<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `spread_corners`; the features are enabled here.
+    unsafe { spread_corners::<T, Avx2>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gather_pixels<T: Real>(t: &GatherPixels<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `gather_places`; the features are enabled here.
+    unsafe { gather_places::<T, Avx2>(t) }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -344,6 +219,14 @@ where
             tile::<T, 5, 1>,
             tile::<T, 6, 1>,
         ],
+        blocked: &[
+            blocked::<T, 1>,
+            blocked::<T, 2>,
+            blocked::<T, 3>,
+            blocked::<T, 4>,
+            blocked::<T, 5>,
+            blocked::<T, 6>,
+        ],
         strips: &[
             &[
                 strip::<T, 1, 1>,
@@ -369,6 +252,8 @@ where
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        spread_pixels: spread_pixels::<T>,
+        gather_pixels: gather_pixels::<T>,
         blend: blend::<T>,
         dots: dots::<T>,
         lines: lines::<T>,

@@ -1,9 +1,11 @@
 //! The kernel everything rests on: a tile of a matrix product.
 
+use super::blocked::Blocked;
 use super::lanes::Lanes;
 use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
 use super::patch::{Correlate, Patch};
+use super::pixels::{GatherPixels, SpreadPixels};
 use super::strip;
 use super::sums::Sums;
 use super::winograd::{Gather, Spread};
@@ -17,6 +19,8 @@ pub struct Kernels<T: 'static> {
     pub(super) wide: &'static [unsafe fn(&Tile<T>)],
     /// `narrow[i]` computes tiles of `i + 1` rows and one vector.
     pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
+    /// `blocked[i]` computes tiles of `i + 1` pixels and two vectors of outputs.
+    pub(super) blocked: &'static [unsafe fn(&Blocked<T>)],
     pub(super) strips: strip::Table<T>,
     pub(super) copy: unsafe fn(&Copy<T>),
     pub(super) stream: unsafe fn(&[T], &mut [T]),
@@ -25,6 +29,8 @@ pub struct Kernels<T: 'static> {
     pub(super) fold: unsafe fn(&Fold<T>),
     pub(super) spread: unsafe fn(&Spread<T>),
     pub(super) gather: unsafe fn(&Gather<T>),
+    pub(super) spread_pixels: unsafe fn(&SpreadPixels<T>),
+    pub(super) gather_pixels: unsafe fn(&GatherPixels<T>),
     pub(super) blend: unsafe fn(&Blend<T>, &mut [T]),
     pub(super) dots: unsafe fn(&Dots<T>, &mut [T]),
     pub(super) lines: unsafe fn(&Lines<T>, &mut [T]),

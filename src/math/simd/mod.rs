@@ -7,11 +7,16 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_f32;
+#[cfg(target_arch = "x86_64")]
 mod avx2_f64;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod avx512_f32;
+#[cfg(target_arch = "x86_64")]
 mod avx512_f64;
+mod blocked;
 mod kernels;
 mod lanes;
 mod lines;
@@ -19,18 +24,23 @@ mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
+mod neon_f32;
+#[cfg(target_arch = "aarch64")]
 mod neon_f64;
 mod patch;
+mod pixels;
 mod plain;
 mod strip;
 mod sums;
 mod winograd;
 
+pub(crate) use blocked::Blocked;
 pub use kernels::Kernels;
 pub(crate) use kernels::{Next, Tile};
 pub(crate) use lines::{Blend, Dots, Lines};
 pub(crate) use moves::{Copy, Fold, Run, Turn};
 pub(crate) use patch::{Correlate, Patch};
+pub(crate) use pixels::{Corner, GatherPixels, SpreadPixels};
 pub(crate) use strip::{Soon, Strip};
 pub(crate) use sums::Sums;
 pub(crate) use winograd::{Gather, POINTS, Place, SIDE, Spread};

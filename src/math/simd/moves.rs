@@ -99,6 +99,15 @@ impl<T: Real> Kernels<T> {
         unsafe { (self.turn)(&Turn { panel: panel.as_mut_ptr(), ..*turn }) }
     }
 
+    /// The same into the panel that `turn` names.
+    ///
+    /// # Safety
+    /// What it describes is good in its data and in its panel, of which nobody else writes or reads these places.
+    pub(crate) unsafe fn turn_at(&self, turn: &Turn<T>) {
+        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
+        unsafe { (self.turn)(turn) }
+    }
+
     /// Adds windows into planes.
     pub(crate) fn fold(&self, fold: &Fold<T>, image: &mut [T]) {
         if fold.planes == 0 || fold.line == 0 || fold.starts.is_empty() || fold.shifts.is_empty() {

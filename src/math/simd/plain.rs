@@ -1,13 +1,18 @@
 //! Plain code on arrays of 16 bytes, which every compiler turns into the vectors its target has.
 
+use super::blocked::pixels;
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::patch::{correlate_taps, patch_rows};
+use super::pixels::{gather_places, spread_corners};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
-use super::{Blend, Copy, Correlate, Dots, Fold, Gather, Lines, Patch, Spread, Turn};
+use super::{
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Patch, Spread, SpreadPixels,
+    Turn,
+};
 use crate::math::Real;
 
 pub(super) struct Plain;
@@ -50,6 +55,11 @@ unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>) {
     unsafe { micro::<T, Plain, MR, NV>(t) }
 }
 
+unsafe fn blocked<T: Real, const MR: usize>(t: &Blocked<T>) {
+    // SAFETY: the caller keeps the contract of `pixels`; plain code runs everywhere.
+    unsafe { pixels::<T, Plain, MR>(t) }
+}
+
 unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
     // SAFETY: the caller keeps the contract of `walk`; plain code runs everywhere.
     unsafe { walk::<T, Plain, MR, NV>(t) }
@@ -85,6 +95,16 @@ unsafe fn spread<T: Real>(t: &Spread<T>) {
 unsafe fn gather<T: Real>(t: &Gather<T>) {
     // SAFETY: the caller keeps the contract of `gather_tiles`; plain code runs everywhere.
     unsafe { gather_tiles::<T, Plain>(t) }
+}
+
+unsafe fn spread_pixels<T: Real>(t: &SpreadPixels<T>) {
+    // SAFETY: the caller keeps the contract of `spread_corners`; plain code runs everywhere.
+    unsafe { spread_corners::<T, Plain>(t) }
+}
+
+unsafe fn gather_pixels<T: Real>(t: &GatherPixels<T>) {
+    // SAFETY: the caller keeps the contract of `gather_places`; plain code runs everywhere.
+    unsafe { gather_places::<T, Plain>(t) }
 }
 
 unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T]) {
@@ -129,6 +149,7 @@ impl<T: Real> Table<T> {
         lanes: 4,
         wide: &[tile::<T, 1, 2>, tile::<T, 2, 2>, tile::<T, 3, 2>, tile::<T, 4, 2>],
         narrow: &[tile::<T, 1, 1>, tile::<T, 2, 1>, tile::<T, 3, 1>, tile::<T, 4, 1>],
+        blocked: &[blocked::<T, 1>, blocked::<T, 2>, blocked::<T, 3>, blocked::<T, 4>],
         strips: &[
             &[strip::<T, 1, 1>, strip::<T, 2, 1>, strip::<T, 3, 1>, strip::<T, 4, 1>],
             &[strip::<T, 1, 2>, strip::<T, 2, 2>, strip::<T, 3, 2>, strip::<T, 4, 2>],
@@ -140,6 +161,8 @@ impl<T: Real> Table<T> {
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        spread_pixels: spread_pixels::<T>,
+        gather_pixels: gather_pixels::<T>,
         blend: blend::<T>,
         dots: dots::<T>,
         lines: lines::<T>,

@@ -89,7 +89,7 @@ impl<T: Real> Kernels<T> {
 
 /// A number in every lane.
 #[inline(always)]
-unsafe fn all<T: Real, S: Lanes<T>>(x: f64) -> S::V {
+pub(super) unsafe fn all<T: Real, S: Lanes<T>>(x: f64) -> S::V {
     // SAFETY: as the caller.
     unsafe { S::splat(T::from_f64(x)) }
 }
@@ -107,7 +107,7 @@ const Q: f64 = 1.5;
 
 /// Bᵀ·d: 6 numbers of an image. Row p of Bᵀ has the coefficients of Π(x − q) over the other points q.
 #[inline(always)]
-unsafe fn image<T: Real, S: Lanes<T>>(d: &[S::V; SIDE]) -> [S::V; SIDE] {
+pub(super) unsafe fn image<T: Real, S: Lanes<T>>(d: &[S::V; SIDE]) -> [S::V; SIDE] {
     // SAFETY: as the caller.
     unsafe {
         let (even, odd) = (plus::<T, S>(d[4], -Q * Q, d[2]), plus::<T, S>(d[3], -Q * Q, d[1]));
@@ -146,7 +146,7 @@ unsafe fn filter<T: Real, S: Lanes<T>, const N: usize>(g: &[S::V; SIDE]) -> [S::
 
 /// Aᵀ·m: `N` numbers of a tile's 6, sums over the points times their powers.
 #[inline(always)]
-unsafe fn back<T: Real, S: Lanes<T>, const N: usize>(m: &[S::V; SIDE]) -> [S::V; SIDE] {
+pub(super) unsafe fn back<T: Real, S: Lanes<T>, const N: usize>(m: &[S::V; SIDE]) -> [S::V; SIDE] {
     // SAFETY: as the caller.
     unsafe {
         let (even, odd) = (S::add(m[1], m[2]), plus::<T, S>(m[1], -1.0, m[2]));

@@ -44,7 +44,7 @@ pub(super) fn settle<T: Real>(net: &mut Net<T>) -> Result<()> {
 }
 
 /// For each buffer, whether its values must stay.
-fn kept<T: Real>(net: &Net<T>) -> Result<Vec<bool>> {
+pub(super) fn kept<T: Real>(net: &Net<T>) -> Result<Vec<bool>> {
     let mut kept = vec![false; net.store.len()];
     let mut keep = |id: BufferId| kept[id.index()] = true;
     if let Keep::Blobs(names) = &net.keep {

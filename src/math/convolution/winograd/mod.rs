@@ -7,6 +7,7 @@
 //!
 //! Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
+mod blocked;
 mod filters;
 mod points;
 mod tiles;

@@ -62,6 +62,13 @@ impl Tiles {
         self.cycles(from, to, [40.0, back]) < 0.95 * cycles
     }
 
+    /// The same for images in blocks and prepared filters, in single precision.
+    pub(in super::super) fn saves_time_in_blocks(&self, cycles: f64, from: usize, to: usize) -> bool {
+        let (count, from, to) = (self.all() as f64, from as f64, to as f64);
+        let patches = count * (from + to) * 16.0;
+        POINTS as f64 * count * from * to / 30.0 + patches + from * to * 18.0 < 0.95 * cycles
+    }
+
     /// The same for the gradient of the weights.
     pub(in super::super) fn saves_time_for_weights(&self, cycles: f64, from: usize, to: usize) -> bool {
         self.cycles(from.next_multiple_of(16), to, [45.0; 2]) < 0.95 * cycles
@@ -82,6 +89,11 @@ impl Tiles {
         let pad = self.pad.map(|p| self.size - 1 - p);
         let count = self.input.map(|n| n.div_ceil(self.step));
         Tiles { input: self.output, output: self.input, pad, count, ..self }
+    }
+
+    /// Side of the filter.
+    pub(in super::super) fn side(&self) -> usize {
+        self.size
     }
 
     /// Tiles of the batch.

@@ -1,0 +1,181 @@
+//! Kernels of Winograd's convolution for images whose channels lie in blocks of a vector.
+//!
+//! A pixel is a vector there, and so is each number of a tile: patches and tiles are transformed without moving a lane.
+
+use super::kernels::Kernels;
+use super::lanes::Lanes;
+use super::winograd::{Place, SIDE, all, back, image};
+use crate::math::Real;
+
+/// A patch of 6 × 6 pixels of an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Corner {
+    /// Where its first pixel is or, outside of the image, would be.
+    pub at: usize,
+    /// The rows and columns of it that lie in the image, from the first to the one behind the last. All other pixels are zero.
+    pub rows: [u8; 2],
+    /// See `rows`.
+    pub columns: [u8; 2],
+}
+
+/// Transforms patches by Bᵀ·d·B: number p of patch i goes to `out + p·step + i·COUNT`.
+pub(crate) struct SpreadPixels<'a, T> {
+    pub data: *const T,
+    pub patches: &'a [Corner],
+    /// Numbers from a row of the image to the next.
+    pub row: usize,
+    pub out: *mut T,
+    pub step: usize,
+}
+
+/// Transforms tiles back, by Aᵀ·m·A, to `size` × `size` pixels at their places, rows `row` numbers apart: `max(scale·y + bias + other, floor)`.
+///
+/// Number p of tile i is at `data + p·step + i·COUNT`.
+pub(crate) struct GatherPixels<'a, T> {
+    pub data: *const T,
+    pub step: usize,
+    pub size: usize,
+    pub places: &'a [Place],
+    pub out: *mut T,
+    pub row: usize,
+    /// A vector of factors, and one of summands.
+    pub scale: *const T,
+    /// See `scale`.
+    pub bias: *const T,
+    /// Numbers to add that lie as those of `out` do, or null.
+    pub other: *const T,
+    pub floor: T,
+}
+
+impl<T: Real> Kernels<T> {
+    /// Transforms patches of pixels.
+    ///
+    /// # Safety
+    /// Every access that `spread` describes is good, and nobody else uses what it writes.
+    pub(crate) unsafe fn spread_pixels(&self, spread: &SpreadPixels<T>) {
+        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
+        unsafe { (self.spread_pixels)(spread) }
+    }
+
+    /// Transforms tiles back to pixels.
+    ///
+    /// # Safety
+    /// As [`Kernels::spread_pixels`].
+    pub(crate) unsafe fn gather_pixels(&self, gather: &GatherPixels<T>) {
+        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
+        unsafe { (self.gather_pixels)(gather) }
+    }
+}
+
+/// Body of the spreading kernels.
+///
+/// # Safety
+/// As [`Kernels::spread_pixels`], and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn spread_corners<T: Real, S: Lanes<T>>(s: &SpreadPixels<T>) {
+    for (i, patch) in s.patches.iter().enumerate() {
+        let (from, out) = (s.data.wrapping_add(patch.at), s.out.wrapping_add(i * S::COUNT));
+        // SAFETY: promised by the caller.
+        unsafe {
+            if patch.rows == [0, SIDE as u8] && patch.columns == [0, SIDE as u8] {
+                spread_corner::<T, S, true>(s, patch, from, out);
+            } else {
+                spread_corner::<T, S, false>(s, patch, from, out);
+            }
+        }
+    }
+}
+
+/// One patch, of which the `WHOLE` lies in the image or a part.
+#[inline(always)]
+unsafe fn spread_corner<T: Real, S: Lanes<T>, const WHOLE: bool>(
+    s: &SpreadPixels<T>,
+    patch: &Corner,
+    from: *const T,
+    out: *mut T,
+) {
+    // SAFETY: as the caller; only pixels in the image are read.
+    unsafe {
+        let zero = S::splat(T::zero());
+        let within = |[first, end]: [u8; 2], i: usize| WHOLE || (first as usize..end as usize).contains(&i);
+        // Rows of the patch become columns here.
+        let mut half = [[zero; SIDE]; SIDE];
+        for i in 0..SIDE {
+            let mut row = [zero; SIDE];
+            if within(patch.rows, i) {
+                let from = from.wrapping_add(i * s.row);
+                for (j, v) in row.iter_mut().enumerate() {
+                    if within(patch.columns, j) {
+                        *v = S::load(from.wrapping_add(j * S::COUNT));
+                    }
+                }
+            }
+            for (half, &v) in half.iter_mut().zip(&image::<T, S>(&row)) {
+                half[i] = v;
+            }
+        }
+        for (j, half) in half.iter().enumerate() {
+            for (i, &v) in image::<T, S>(half).iter().enumerate() {
+                S::store(out.wrapping_add((i * SIDE + j) * s.step), v);
+            }
+        }
+    }
+}
+
+/// Body of the gathering kernels.
+///
+/// # Safety
+/// As [`Kernels::gather_pixels`], and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn gather_places<T: Real, S: Lanes<T>>(g: &GatherPixels<T>) {
+    for (i, place) in g.places.iter().enumerate() {
+        let data = g.data.wrapping_add(i * S::COUNT);
+        // SAFETY: promised by the caller.
+        unsafe {
+            match g.size {
+                2 => gather_place::<T, S, 2>(g, data, place),
+                3 => gather_place::<T, S, 3>(g, data, place),
+                4 => gather_place::<T, S, 4>(g, data, place),
+                _ => gather_place::<T, S, 5>(g, data, place),
+            }
+        }
+    }
+}
+
+/// One tile.
+#[inline(always)]
+unsafe fn gather_place<T: Real, S: Lanes<T>, const N: usize>(
+    g: &GatherPixels<T>,
+    data: *const T,
+    place: &Place,
+) {
+    // SAFETY: as the caller; only the place's pixels are written.
+    unsafe {
+        let zero = all::<T, S>(0.0);
+        let mut half = [[zero; SIDE]; N];
+        for j in 0..SIDE {
+            let mut column = [zero; SIDE];
+            for (i, v) in column.iter_mut().enumerate() {
+                *v = S::load(data.wrapping_add((i * SIDE + j) * g.step));
+            }
+            for (half, &v) in half.iter_mut().zip(&back::<T, S, N>(&column)) {
+                half[j] = v;
+            }
+        }
+        let (scale, bias, floor) = (S::load(g.scale), S::load(g.bias), S::splat(g.floor));
+        for (i, half) in half.iter().enumerate() {
+            let row = back::<T, S, N>(half);
+            if i < place.rows as usize {
+                for (j, &v) in row.iter().enumerate().take(N) {
+                    if j < place.columns as usize {
+                        let at = place.at + i * g.row + j * S::COUNT;
+                        let y = S::mul_add(scale, v, bias);
+                        let y =
+                            if g.other.is_null() { y } else { S::add(y, S::load(g.other.wrapping_add(at))) };
+                        S::store(g.out.wrapping_add(at), S::max(floor, y));
+                    }
+                }
+            }
+        }
+    }
+}

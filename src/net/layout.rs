@@ -1,0 +1,183 @@
+//! Which blobs of a net hold their channels in blocks.
+//!
+//! Convolutions read and write images faster where the channels of a pixel lie side by side ([`Layout::Blocks`]). A user looks at
+//! planes; so only blobs that nobody can look at lie so, if every layer that reads or writes them can
+//! ([`Layer::blocks`](crate::layers::Layer::blocks)).
+
+use super::{Net, keep};
+use crate::error::Result;
+use crate::layers::Sharing;
+use crate::layers::normalization::Channels;
+use crate::math::{Layout, Layouts, Real};
+
+/// What is known of a buffer.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    /// Nobody uses it.
+    None,
+    /// All who use it see these channels and take blocks.
+    Blocks(Channels),
+    /// Somebody takes planes only.
+    Planes,
+}
+
+impl Use {
+    fn join(&mut self, channels: Option<Channels>) {
+        *self = match (*self, channels) {
+            (Use::None, Some(channels)) => Use::Blocks(channels),
+            (Use::Blocks(theirs), Some(channels)) if theirs == channels => *self,
+            _ => Use::Planes,
+        }
+    }
+}
+
+/// Settles for every node of a fused net that runs forward alone how what it reads and writes lies.
+pub(super) fn settle<T: Real>(net: &mut Net<T>) -> Result<()> {
+    net.nodes.iter_mut().for_each(|node| node.along.layouts = Layouts::default());
+    if !net.forward_only {
+        return Ok(());
+    }
+    let mut uses: Vec<Use> =
+        keep::kept(net)?.into_iter().map(|kept| if kept { Use::Planes } else { Use::None }).collect();
+    let buffer = |blob: usize| net.blobs[blob].data.index();
+    // A layer that does another's work along reads and writes what that one would; and `Split` does neither.
+    let working = |node: &&super::Node<T>| node.leader.is_none() && node.layer.sharing() != Sharing::Data;
+    for node in net.nodes.iter().filter(working) {
+        let (bottom, top) = (&node.along.bottom, &node.along.top);
+        let channels = node.layer.blocks().filter(|_| node.bottom.len() == 1 && top.len() == 1);
+        let [of_bottom, of_top] = channels.map_or([None; 2], |channels| channels.map(Some));
+        for (i, &b) in bottom.iter().enumerate() {
+            uses[buffer(b)].join(if i == 0 { of_bottom } else { of_top });
+        }
+        top.iter().for_each(|&t| uses[buffer(t)].join(of_top));
+    }
+    let layout = |blob: Option<&usize>| match blob.map(|&b| uses[buffer(b)]) {
+        Some(Use::Blocks(_)) => Layout::Blocks,
+        _ => Layout::Planes,
+    };
+    let layouts: Vec<Layouts> = net
+        .nodes
+        .iter()
+        .map(|node| {
+            let (bottom, top) = (&node.along.bottom, &node.along.top);
+            Layouts { bottom: layout(bottom.first()), other: layout(bottom.get(1)), top: layout(top.first()) }
+        })
+        .collect();
+    net.nodes.iter_mut().zip(layouts).for_each(|(node, layouts)| node.along.layouts = layouts);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::blob::{Shape, Weights};
+    use crate::math::{Layout, Layouts};
+    use crate::net::{Keep, Net};
+    use crate::testing::assert_close;
+
+    fn convolution(name: &str, bottom: &str, outputs: usize, kernel: usize, more: &str) -> String {
+        format!(
+            "layer {{ name: '{name}' type: 'Convolution' bottom: '{bottom}' top: '{name}' convolution_param {{
+                num_output: {outputs} kernel_size: {kernel} pad: {} {more} weight_filler {{ type: 'xavier' }}
+                bias_filler {{ type: 'gaussian' }} }} }}\n",
+            kernel / 2
+        )
+    }
+
+    fn layer(kind: &str, name: &str, bottoms: &[&str], top: &str) -> String {
+        let bottoms: String = bottoms.iter().map(|b| format!("bottom: '{b}' ")).collect();
+        format!("layer {{ name: '{name}' type: '{kind}' {bottoms} top: '{top}' }}\n")
+    }
+
+    /// Two residual blocks, the second with a stride, as in ResNet.
+    fn blocks() -> String {
+        let input = "layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 32 dim: 9 dim: 7 } } }\n";
+        "state { phase: TEST }\n".to_string()
+            + input
+            + &convolution("skip", "x", 64, 1, "")
+            + &convolution("a", "x", 32, 1, "")
+            + &layer("ReLU", "ra", &["a"], "a")
+            + &convolution("b", "a", 32, 3, "")
+            + &layer("ReLU", "rb", &["b"], "b")
+            + &convolution("c", "b", 64, 1, "")
+            + &layer("Eltwise", "sum", &["skip", "c"], "sum")
+            + &layer("ReLU", "rs", &["sum"], "sum")
+            + &convolution("skip2", "sum", 64, 1, "stride: 2")
+            + &convolution("a2", "sum", 32, 1, "stride: 2")
+            + &convolution("c2", "a2", 64, 1, "")
+            + &layer("Eltwise", "sum2", &["c2", "skip2"], "sum2")
+            + &layer("Pooling", "p", &["sum2"], "p")
+    }
+
+    /// The values of the output, twice, and how the bottom, what is added and the top of each convolution lie.
+    fn run(text: &str, keep: &Keep, change: impl Fn(&mut Net<f64>)) -> (Vec<f64>, Vec<(String, String)>) {
+        let text = text.replace(
+            "'Pooling' bottom: 'sum2'  top: 'p'",
+            "'Pooling' bottom: 'sum2' top: 'p' pooling_param { pool: AVE kernel_size: 2 }",
+        );
+        let mut weights = Weights::<f64>::new();
+        let param = crate::proto::parse_net(&text, "test").unwrap().message;
+        let mut net = Net::keeping(&param, 3, &mut weights, keep).unwrap();
+        change(&mut net);
+        let mut values = Vec::new();
+        for pass in 0..2 {
+            let x = net.blob("x").unwrap();
+            let value = |i: usize| ((i * 31 + pass) % 17) as f64 / 8.0 - 1.0;
+            net.data_mut(x).iter_mut().enumerate().for_each(|(i, x)| *x = value(i));
+            net.forward(&mut weights).unwrap();
+            values.extend_from_slice(net.data(net.blob("p").unwrap()));
+        }
+        let letter = |layout: Layout| if layout == Layout::Blocks { 'b' } else { 'p' };
+        let nodes = net.nodes().iter().filter(|n| n.param.r#type() == "Convolution");
+        let layouts = nodes.map(|n| {
+            let Layouts { bottom, other, top } = n.along.layouts;
+            (n.name.clone(), [bottom, other, top].map(letter).iter().collect())
+        });
+        (values, layouts.collect())
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
+    }
+
+    #[test]
+    fn blobs_between_convolutions_lie_in_blocks() {
+        let text = blocks();
+        let (planes, all) = run(&text, &Keep::All, |_| ());
+        assert!(all.iter().all(|(_, l)| l == "ppp"), "{all:?}");
+        let (values, layouts) = run(&text, &Keep::Outputs, |_| ());
+        let expected =
+            [("skip", "ppb"), ("a", "ppb"), ("b", "bpb"), ("c", "bbb"), ("skip2", "bpb"), ("a2", "bpb")];
+        assert_eq!(layouts, pairs(&[&expected[..], &[("c2", "bbp")]].concat()));
+        assert_close(&values, &planes, 1e-11);
+        // Passes in which each layer works for itself find planes.
+        assert_close(&run(&text, &Keep::Outputs, |net| net.set_fusion(false)).0, &planes, 1e-11);
+        assert_close(&run(&text, &Keep::Outputs, |net| net.set_debug_info(true)).0, &planes, 1e-11);
+        // Other sizes.
+        let larger = |net: &mut Net<f64>| {
+            let x = net.blob("x").unwrap();
+            net.set_input_shape(x, Shape::new(vec![1, 32, 20, 30]).unwrap()).unwrap();
+            net.reshape().unwrap();
+        };
+        let (planes, _) = run(&text, &Keep::All, larger);
+        assert_close(&run(&text, &Keep::Outputs, larger).0, &planes, 1e-11);
+    }
+
+    #[test]
+    fn blobs_that_others_look_at_lie_in_planes() {
+        let names = |name: &str| Keep::Blobs(vec![name.into()]);
+        let layout = |text: &str, keep: &Keep, name: &str| {
+            let (values, layouts) = run(text, keep, |_| ());
+            assert_close(&values, &run(text, &Keep::All, |_| ()).0, 1e-11);
+            layouts.into_iter().find(|(n, _)| n == name).unwrap().1
+        };
+        let text = blocks();
+        assert_eq!(layout(&text, &names("a"), "a"), "ppp");
+        assert_eq!(layout(&text, &names("sum"), "c"), "bbp");
+        let read = text.clone() + &layer("TanH", "t", &["a"], "t");
+        assert_eq!(layout(&read, &Keep::Outputs, "a"), "ppp");
+        let odd = text.replace("num_output: 32 kernel_size: 3", "num_output: 20 kernel_size: 3");
+        assert_eq!(layout(&odd, &Keep::Outputs, "a"), "ppp");
+        let grouped = text.replace("kernel_size: 3", "kernel_size: 3 group: 2");
+        assert_eq!(layout(&grouped, &Keep::Outputs, "c"), "pbb");
+    }
+}
