@@ -219,7 +219,7 @@ fn turn_grain(len: usize) -> usize {
 }
 
 /// Turns a batch from planes into blocks.
-fn to_blocks<T: Real>(kernels: &Kernels<T>, from: &[T], pixels: usize, to: &mut [T]) {
+pub(super) fn to_blocks<T: Real>(kernels: &Kernels<T>, from: &[T], pixels: usize, to: &mut [T]) {
     let (lanes, len) = (kernels.lanes(), kernels.lanes() * pixels);
     for_each_chunk(to, turn_grain(len) * len, |at, to| {
         for (to, from) in to.chunks_exact_mut(len).zip(from[at..].chunks_exact(len)) {
@@ -229,7 +229,7 @@ fn to_blocks<T: Real>(kernels: &Kernels<T>, from: &[T], pixels: usize, to: &mut 
 }
 
 /// Turns it back.
-fn to_planes<T: Real>(kernels: &Kernels<T>, from: &[T], pixels: usize, to: &mut [T]) {
+pub(super) fn to_planes<T: Real>(kernels: &Kernels<T>, from: &[T], pixels: usize, to: &mut [T]) {
     let len = kernels.lanes() * pixels;
     for_each_chunk(to, turn_grain(len) * len, |at, to| {
         for (to, from) in to.chunks_exact_mut(len).zip(from[at..].chunks_exact(len)) {

@@ -75,6 +75,8 @@ struct Winograd {
     blocks: Option<Tiles>,
     data: Option<Tiles>,
     weights: Option<Tiles>,
+    /// The same for small images that are turned into blocks, which goes before the others: forward, and the bottom's gradient.
+    small: [Option<Tiles>; 2],
 }
 
 impl Winograd {
@@ -82,10 +84,16 @@ impl Winograd {
     fn choose(g: &Geometry, output: &[usize], [forward, data, weights]: [f64; 3]) -> Winograd {
         let Some(tiles) = Tiles::suited(g, output) else { return Winograd::default() };
         let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
+        let turned = tiles.turned();
+        let small = |t: Tiles, cycles: f64, from, to| {
+            let others = cycles.min(t.way_cycles(from, to));
+            Some(t).filter(|t| g.groups == 1 && t.saves_time_if_small(others, from, to))
+        };
         Winograd {
+            small: [small(tiles, forward, channels, outputs), small(turned, data, outputs, channels)],
             forward: Some(tiles).filter(|t| t.saves_time(forward, channels, outputs)),
             blocks: Some(tiles).filter(|t| t.saves_time_in_blocks(forward, channels, outputs)),
-            data: Some(tiles.turned()).filter(|t| t.saves_time(data, outputs, channels)),
+            data: Some(turned).filter(|t| t.saves_time(data, outputs, channels)),
             weights: Some(tiles).filter(|t| t.saves_time_for_weights(weights, channels, outputs)),
         }
     }
@@ -95,7 +103,7 @@ impl Winograd {
     fn forced(g: &Geometry, output: &[usize]) -> Option<Winograd> {
         let tiles = Tiles::suited(g, output)?;
         let (data, tiles) = (Some(tiles.turned()), Some(tiles));
-        Some(Winograd { forward: tiles, blocks: tiles, data, weights: tiles })
+        Some(Winograd { forward: tiles, blocks: tiles, data, weights: tiles, small: [None; 2] })
     }
 }
 
@@ -200,6 +208,12 @@ impl Convolution {
         if let Some(depthwise) = &self.depthwise {
             return depthwise.forward(simd::kernels(self.isa), x, w, end, y);
         }
+        let kernels = simd::kernels::<T>(self.isa);
+        if let Some(tiles) = self.small(kernels, 0).filter(|_| end.other.is_none()) {
+            let mut y = Images { data: y, image: self.top_len() / g.batch };
+            let filters = self.filters(w, 0, false);
+            return tiles.convolve_small(kernels, &filters, &self.images(x, 0), &mut y, end);
+        }
         let Some(tiles) = &self.winograd.forward else {
             return forward::forward(self, x, w, end, y);
         };
@@ -285,6 +299,12 @@ impl Convolution {
         if let Some(depthwise) = &self.depthwise {
             return depthwise.backward_data(simd::kernels(self.isa), w, dy, dx);
         }
+        let kernels = simd::kernels::<T>(self.isa);
+        if let Some(tiles) = self.small(kernels, 1) {
+            let mut dx = Images { data: dx, image: self.bottom_len() / self.geometry.batch };
+            let (filters, dy) = (self.filters(w, 0, true), self.gradients(dy, 0));
+            return tiles.convolve_small(kernels, &filters, &dy, &mut dx, &Ending::none());
+        }
         let Some(tiles) = &self.winograd.data else {
             return data::backward(self, w, dy, dx);
         };
@@ -366,6 +386,13 @@ impl Convolution {
 
     fn weights_len(&self) -> usize {
         self.geometry.num_output * self.depth()
+    }
+
+    /// Tiles of the forward pass (0) or the bottom's gradient (1), if its images are small.
+    fn small<T: Real>(&self, kernels: &simd::Kernels<T>, pass: usize) -> Option<&Tiles> {
+        let (channels, outputs) = (self.geometry.channels, self.geometry.num_output);
+        let (from, to) = if pass == 0 { (channels, outputs) } else { (outputs, channels) };
+        self.winograd.small[pass].as_ref().filter(|tiles| tiles.are_small(kernels, from, to))
     }
 
     /// The filters of a group, for the way forward or back.

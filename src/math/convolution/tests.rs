@@ -338,7 +338,7 @@ fn images_in_blocks_agree_with_the_definition() {
         square(2, 1, 48, 32, &[7, 9], 1, 0, 2, 1),
         // Sums in several blocks, large weights, large images.
         square(2, 1, 528, 32, &[9, 9], 1, 0, 1, 1),
-        square(2, 1, 512, 272, &[6, 5], 1, 0, 1, 1),
+        square(2, 1, 512, 288, &[6, 5], 1, 0, 1, 1),
         square(1, 1, 16, 32, &[60, 61], 1, 0, 1, 1),
         // Winograd's way: few tiles, many, and many channels.
         square(1, 1, 32, 64, &[13, 14], 3, 1, 1, 1),
@@ -372,6 +372,35 @@ fn images_in_blocks_agree_with_the_definition() {
 }
 
 #[test]
+fn small_images_turned_into_blocks_agree_with_the_definition() {
+    for g in [
+        square(35, 1, 16, 32, &[5, 6], 3, 1, 1, 1),
+        square(9, 1, 32, 32, &[12, 11], 5, 2, 1, 1),
+        square(33, 1, 32, 64, &[6, 7], 4, 0, 1, 1),
+        square(9, 1, 32, 96, &[13, 11], 2, 1, 1, 1),
+    ] {
+        let tiles = Tiles::suited(&g, &g.output().expect("a valid geometry")).expect("a kernel of 2 to 5");
+        for isa in isas() {
+            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+            plan.winograd = Winograd { small: [Some(tiles), Some(tiles.turned())], ..Winograd::default() };
+            let kernels = simd::kernels::<f32>(isa);
+            // Back, from 32 to 16 channels fill no panel of the widest vectors.
+            assert!(
+                plan.small(kernels, 0).is_some()
+                    && plan.small(kernels, 1).is_some() == (g.channels >= kernels.columns())
+            );
+            check_plan::<f32>(isa, &plan);
+            check_plan::<f64>(isa, &plan);
+        }
+    }
+    let chosen = |g: Geometry| {
+        Convolution::on(Isa::detect(), &g).expect("a valid geometry").winograd.small.map(|s| s.is_some())
+    };
+    assert_eq!(chosen(square(100, 1, 32, 32, &[16, 16], 5, 2, 1, 1)), [true; 2]);
+    assert_eq!(chosen(square(100, 2, 32, 32, &[16, 16], 5, 2, 1, 1)), [false; 2]);
+}
+
+#[test]
 fn large_images_are_cut_into_bands() {
     check::<f32>(Isa::detect(), &square(2, 1, 9, 8, &[60, 61], 3, 1, 1, 1));
     check::<f32>(Isa::detect(), &square(2, 1, 60, 16, &[30, 30], 3, 1, 1, 1));
@@ -388,6 +417,7 @@ fn bits_do_not_depend_on_threads() {
         square(3, 32, 32, 32, &[28, 28], 3, 1, 1, 1),
         square(3, 32, 32, 64, &[28, 28], 3, 1, 2, 1),
         square(100, 1, 8, 32, &[16, 16], 5, 2, 1, 1),
+        square(100, 1, 32, 32, &[16, 16], 5, 2, 1, 1),
         square(1, 1, 96, 112, &[14, 14], 3, 1, 1, 1),
         square(1, 1, 512, 256, &[14, 14], 1, 0, 2, 1),
         square(2, 1, 64, 64, &[28, 28], 1, 0, 1, 1),

@@ -21,7 +21,7 @@ const GRAIN: usize = 1 << 18;
 /// The same in numbers that are transformed.
 const SPREAD_GRAIN: usize = 1 << 14;
 /// Least tiles of a block: what is read of transformed filters serves so many.
-const LEAST: usize = 64;
+pub(super) const LEAST: usize = 64;
 
 /// Panels of outputs that share what is read of many tiles.
 const GROUP: usize = 4;
@@ -34,20 +34,20 @@ struct Steps {
 }
 
 /// How outputs are cut into panels.
-fn panels<T: Real>(kernels: &Kernels<T>) -> Split {
+pub(super) fn panels<T: Real>(kernels: &Kernels<T>) -> Split {
     Split::Columns { lanes: kernels.lanes() }
 }
 
 /// A convolution.
-struct Work<'a, T: 'static> {
-    tiles: &'a Tiles,
-    kernels: &'a Kernels<T>,
-    from: usize,
-    to: usize,
-    filters: &'a [T],
-    x: &'a [T],
-    end: &'a Ending<'a, T>,
-    y: Shared<'a, T>,
+pub(super) struct Work<'a, T: 'static> {
+    pub tiles: &'a Tiles,
+    pub kernels: &'a Kernels<T>,
+    pub from: usize,
+    pub to: usize,
+    pub filters: &'a [T],
+    pub x: &'a [T],
+    pub end: &'a Ending<'a, T>,
+    pub y: Shared<'a, T>,
 }
 
 impl Tiles {
@@ -107,26 +107,41 @@ impl<T: Real> Work<'_, T> {
 
     /// Many tiles, block by block, for filters that are transformed before.
     fn in_turn(&self) {
+        scratch(self.filters_len(), |u: &mut [T]| {
+            self.spread_all(u);
+            self.with(u);
+        });
+    }
+
+    /// Numbers of all transformed filters.
+    pub(super) fn filters_len(&self) -> usize {
+        self.panels() * self.from / self.kernels.lanes() * self.steps().block
+    }
+
+    /// Transforms all filters.
+    pub(super) fn spread_all(&self, u: &mut [T]) {
+        self.spread_filters(&(0..self.panels()), &(0..self.from), u);
+    }
+
+    /// Works on all tiles with filters that are [transformed](Work::spread_all).
+    pub(super) fn with(&self, u: &[T]) {
         let (all, width) = (self.tiles.all(), self.kernels.columns());
         let fit = BYTES / (POINTS * self.from * size_of::<T>());
         let blocks = Cut::new(all, all, fit.max(LEAST), self.kernels.rows());
         let whole = 0..self.from;
         let one = self.from / self.kernels.lanes() * self.steps().block;
-        scratch(self.panels() * one, |u: &mut [T]| {
-            self.spread_filters(&(0..self.panels()), &whole, u);
-            let u = &*u;
-            for_each_index(blocks.count(), 1, |block| {
-                let tiles = blocks.block(block);
-                let patches = POINTS * self.from * tiles.len();
-                scratch(patches + POINTS * GROUP * width * tiles.len(), |vm: &mut [T]| {
-                    let (v, m) = vm.split_at_mut(patches);
-                    self.spread_patches(&tiles, v);
-                    for first in (0..self.panels()).step_by(GROUP) {
-                        let panels = first..(first + GROUP).min(self.panels());
-                        self.multiply(tiles.len(), &panels, &whole, &u[first * one..], v, m);
-                        self.gather(&tiles, &panels, m);
-                    }
-                });
+        for_each_index(blocks.count(), 1, |block| {
+            let tiles = blocks.block(block);
+            let patches = POINTS * self.from * tiles.len();
+            let sums = POINTS * GROUP.min(self.panels()) * width * tiles.len();
+            scratch(patches + sums, |vm: &mut [T]| {
+                let (v, m) = vm.split_at_mut(patches);
+                self.spread_patches(&tiles, v);
+                for first in (0..self.panels()).step_by(GROUP) {
+                    let panels = first..(first + GROUP).min(self.panels());
+                    self.multiply(tiles.len(), &panels, &whole, &u[first * one..], v, m);
+                    self.gather(&tiles, &panels, m);
+                }
             });
         });
     }

@@ -10,6 +10,7 @@
 mod blocked;
 mod filters;
 mod points;
+mod small;
 mod tiles;
 
 pub(super) use filters::Filters;

@@ -57,9 +57,14 @@ impl Tiles {
 
     /// Whether this way saves time against one of so many cycles, from and to so many channels.
     pub(in super::super) fn saves_time(&self, cycles: f64, from: usize, to: usize) -> bool {
+        self.way_cycles(from, to) < 0.95 * cycles
+    }
+
+    /// Cycles of this way, from and to so many channels.
+    pub(in super::super) fn way_cycles(&self, from: usize, to: usize) -> f64 {
         // What goes back from a tile goes to its outputs one by one.
         let back = 40.0 + 3.0 * (self.step * self.step) as f64;
-        self.cycles(from, to, [40.0, back]) < 0.95 * cycles
+        self.cycles(from, to, [40.0, back])
     }
 
     /// The same for images in blocks and prepared filters, in single precision.
