@@ -2,23 +2,24 @@
 
 use crate::math::Real;
 use crate::math::parallel::for_each_chunk;
-use crate::math::simd::Isa;
+use crate::math::simd::{Isa, ROWS, Rows, kernels};
 
 /// Elements of the matrix that are worth a thread.
 const GRAIN: usize = 1 << 15;
 
 /// `y = alpha·M·x + beta·y` for a row-major matrix of `y.len()` rows and `x.len()` columns.
 pub(super) fn rows<T: Real>(isa: Isa, alpha: T, matrix: &[T], x: &[T], beta: T, y: &mut [T]) {
-    let columns = x.len();
-    for_each_chunk(y, (GRAIN / columns).max(1), |offset, y| {
-        isa.run(
-            #[inline(always)]
-            || {
-                for (y, row) in y.iter_mut().zip(matrix[offset * columns..].chunks_exact(columns)) {
-                    *y = alpha * dot(row, x) + if beta.is_zero() { T::zero() } else { beta * *y };
-                }
-            },
-        );
+    let (columns, kernels) = (x.len(), kernels::<T>(isa));
+    for_each_chunk(y, GRAIN.div_ceil(columns).next_multiple_of(ROWS), |offset, y| {
+        for (i, y) in y.chunks_mut(ROWS).enumerate() {
+            let first = offset + i * ROWS;
+            // Rows past the last one repeat it.
+            let row = |j: usize| &matrix[(first + j.min(y.len() - 1)) * columns..][..columns];
+            let sums = kernels.dot_rows(&Rows { rows: std::array::from_fn(row), x });
+            for (y, sum) in y.iter_mut().zip(sums) {
+                *y = alpha * sum + if beta.is_zero() { T::zero() } else { beta * *y };
+            }
+        }
     });
 }
 
@@ -53,19 +54,4 @@ pub(super) fn columns<T: Real>(isa: Isa, alpha: T, matrix: &[T], x: &[T], beta: 
             },
         );
     });
-}
-
-/// `Σ aᵢ·bᵢ`, 64 sums side by side.
-#[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    let mut sums = [T::zero(); 64];
-    let (a, a_rest) = a.as_chunks::<64>();
-    let (b, b_rest) = b.as_chunks::<64>();
-    for (a, b) in a.iter().zip(b) {
-        for (sum, (&a, &b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
-        }
-    }
-    let rest = a_rest.iter().zip(b_rest).map(|(&a, &b)| a * b).sum::<T>();
-    sums.into_iter().sum::<T>() + rest
 }

@@ -7,6 +7,7 @@ use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
+use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
@@ -105,6 +106,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
     unsafe { gather_tiles::<T, Avx2>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dot_rows<T: Real>(t: &Rows<T>) -> [T; ROWS]
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `side_by_side`; the features are enabled here.
+    unsafe { side_by_side::<T, Avx2>(t) }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -252,6 +262,7 @@ where
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        dot_rows: dot_rows::<T>,
         spread_pixels: spread_pixels::<T>,
         gather_pixels: gather_pixels::<T>,
         blend: blend::<T>,

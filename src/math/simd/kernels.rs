@@ -6,6 +6,7 @@ use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
 use super::patch::{Correlate, Patch};
 use super::pixels::{GatherPixels, SpreadPixels};
+use super::rows::{ROWS, Rows};
 use super::strip;
 use super::sums::Sums;
 use super::winograd::{Gather, Spread};
@@ -29,6 +30,7 @@ pub struct Kernels<T: 'static> {
     pub(super) fold: unsafe fn(&Fold<T>),
     pub(super) spread: unsafe fn(&Spread<T>),
     pub(super) gather: unsafe fn(&Gather<T>),
+    pub(super) dot_rows: unsafe fn(&Rows<T>) -> [T; ROWS],
     pub(super) spread_pixels: unsafe fn(&SpreadPixels<T>),
     pub(super) gather_pixels: unsafe fn(&GatherPixels<T>),
     pub(super) blend: unsafe fn(&Blend<T>, &mut [T]),

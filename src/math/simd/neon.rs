@@ -7,6 +7,7 @@ use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
+use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
@@ -121,6 +122,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
     unsafe { gather_tiles::<T, Neon>(t) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn dot_rows<T: Real>(t: &Rows<T>) -> [T; ROWS]
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `side_by_side`; the features are enabled here.
+    unsafe { side_by_side::<T, Neon>(t) }
 }
 
 #[target_feature(enable = "neon")]
@@ -294,6 +304,7 @@ where
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        dot_rows: dot_rows::<T>,
         spread_pixels: spread_pixels::<T>,
         gather_pixels: gather_pixels::<T>,
         blend: blend::<T>,

@@ -7,6 +7,7 @@ use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
+use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
@@ -97,6 +98,11 @@ unsafe fn gather<T: Real>(t: &Gather<T>) {
     unsafe { gather_tiles::<T, Plain>(t) }
 }
 
+unsafe fn dot_rows<T: Real>(t: &Rows<T>) -> [T; ROWS] {
+    // SAFETY: the caller keeps the contract of `side_by_side`; plain code runs everywhere.
+    unsafe { side_by_side::<T, Plain>(t) }
+}
+
 unsafe fn spread_pixels<T: Real>(t: &SpreadPixels<T>) {
     // SAFETY: the caller keeps the contract of `spread_corners`; plain code runs everywhere.
     unsafe { spread_corners::<T, Plain>(t) }
@@ -161,6 +167,7 @@ impl<T: Real> Table<T> {
         fold: fold::<T>,
         spread: spread::<T>,
         gather: gather::<T>,
+        dot_rows: dot_rows::<T>,
         spread_pixels: spread_pixels::<T>,
         gather_pixels: gather_pixels::<T>,
         blend: blend::<T>,
