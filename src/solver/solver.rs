@@ -45,7 +45,7 @@ pub struct Solver<T: Real> {
     pub(super) warned: bool,
     /// The parameters as a device has them listed.
     pub(super) table: Table<T>,
-    /// Whether the last update left all gradients cleared, on a device.
+    /// Whether the last update left all gradients cleared, and nobody has had them since.
     pub(super) cleared: bool,
     /// Whether it was told why iterations are no graphs.
     pub(super) told: bool,
