@@ -1,9 +1,13 @@
-//! Rates of the matrix product and of convolutions; criterion's "elements" are floating-point operations, so
-//! Gelem/s reads GFLOP/s.
+//! Rates of matrix products and convolutions, whose "elements" are floating-point operations in criterion's words, so that
+//! Gelem/s reads GFLOP/s; of max pooling and of the solver's update.
 //!
 //! One thread unless `RAYON_NUM_THREADS` says otherwise: `cargo bench --bench kernels -- lenet`.
 
+use cortado::blob::{Buffer, Weights};
 use cortado::math::{Convolution, Ending, Geometry, Transpose, gemm};
+use cortado::net::Net;
+use cortado::proto::{parse_net, parse_solver};
+use cortado::solver::update::{self, Step};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use std::time::Duration;
 
@@ -23,6 +27,8 @@ fn run() {
         .configure_from_args();
     products(&mut criterion);
     convolutions(&mut criterion);
+    poolings(&mut criterion);
+    updates(&mut criterion);
     criterion.final_summary();
 }
 
@@ -47,6 +53,10 @@ fn products(criterion: &mut Criterion) {
         ("alexnet fc7 data", no, no, 32, 4096, 4096),
         ("alexnet fc7 weights", yes, no, 4096, 4096, 32),
         ("one sample", no, yes, 1, 4096, 4096),
+        ("thin 4 samples", no, yes, 4, 4096, 4096),
+        ("thin 8 samples data", no, no, 8, 4096, 4096),
+        ("thin 8 samples weights", yes, no, 4096, 4096, 8),
+        ("thin 12 outputs", no, no, 12, 3136, 256),
     ] {
         let (a, b, mut c) = (numbers(m * k), numbers(k * n), numbers(m * n));
         group.throughput(Throughput::Elements((2 * m * n * k) as u64));
@@ -72,6 +82,10 @@ fn convolutions(criterion: &mut Criterion) {
         ("resnet 1x1", [4, 1, 256, 64, 56, 1, 0, 1]),
         ("resnet 1x1 wide", [4, 1, 512, 2048, 7, 1, 0, 1]),
         ("resnet 1x1 stride 2", [4, 1, 256, 512, 56, 1, 0, 2]),
+        ("winograd 3x3 128", [8, 1, 128, 128, 28, 3, 1, 1]),
+        ("winograd 3x3 512", [8, 1, 512, 512, 7, 3, 1, 1]),
+        ("winograd 5x5", [8, 1, 48, 128, 14, 5, 2, 1]),
+        ("direct 5x5", [8, 1, 8, 16, 32, 5, 2, 1]),
         ("cifar conv1", [20, 1, 3, 32, 32, 5, 2, 1]),
         ("cifar conv2", [20, 1, 32, 32, 16, 5, 2, 1]),
         ("cifar conv3", [20, 1, 32, 64, 8, 5, 2, 1]),
@@ -79,12 +93,34 @@ fn convolutions(criterion: &mut Criterion) {
         ("depthwise 3x3", [4, 128, 128, 128, 56, 3, 1, 1]),
         ("depthwise 3x3 small", [4, 512, 512, 512, 8, 3, 1, 1]),
         ("depthwise 3x3 stride 2", [4, 128, 128, 128, 32, 3, 1, 2]),
+        ("depthwise 5x5", [4, 128, 128, 128, 28, 5, 2, 1]),
     ] {
         convolution(&mut group, name, sizes);
     }
+    // Forward passes of one image, with filters put in order before.
+    for (name, sizes) in [
+        ("one image 1x1 wide", [1, 1, 512, 2048, 7, 1, 0, 1]),
+        ("one image 3x3 128", [1, 1, 128, 128, 28, 3, 1, 1]),
+        ("one image 3x3 256", [1, 1, 256, 256, 14, 3, 1, 1]),
+        ("one image 3x3 512", [1, 1, 512, 512, 7, 3, 1, 1]),
+    ] {
+        one_image(&mut group, name, sizes);
+    }
 }
 
-fn convolution(group: &mut BenchmarkGroup<WallTime>, name: &str, sizes: [usize; 8]) {
+fn one_image(group: &mut BenchmarkGroup<WallTime>, name: &str, sizes: [usize; 8]) {
+    let (plan, [x, w, mut y]) = plan(sizes);
+    let mut prepared = vec![0.0; plan.prepared_len::<f32>()];
+    assert!(!prepared.is_empty(), "{name} has no order of its own");
+    plan.prepare(&w, &mut prepared);
+    group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
+    group.bench_function(format!("{name} prepared"), |b| {
+        b.iter(|| plan.forward_prepared(&x, &prepared, &Ending::none(), &mut y))
+    });
+}
+
+/// A convolution with numbers for its bottom, its weights and its top.
+fn plan(sizes: [usize; 8]) -> (Convolution, [Vec<f32>; 3]) {
     let [batch, groups, channels, num_output, input, kernel, pad, stride] = sizes;
     let plan = Convolution::new(&Geometry {
         batch,
@@ -99,9 +135,13 @@ fn convolution(group: &mut BenchmarkGroup<WallTime>, name: &str, sizes: [usize; 
     })
     .expect("a valid geometry");
     let output: usize = plan.output().iter().product();
-    let mut x = numbers(batch * channels * input * input);
-    let mut w = numbers(num_output * channels / groups * kernel * kernel);
-    let mut y = numbers(batch * num_output * output);
+    let x = numbers(batch * channels * input * input);
+    let w = numbers(num_output * channels / groups * kernel * kernel);
+    (plan, [x, w, numbers(batch * num_output * output)])
+}
+
+fn convolution(group: &mut BenchmarkGroup<WallTime>, name: &str, sizes: [usize; 8]) {
+    let (plan, [mut x, mut w, mut y]) = plan(sizes);
     group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
     group.bench_function(format!("{name} forward"), |b| {
         b.iter(|| plan.forward(&x, &w, &Ending::none(), &mut y))
@@ -110,4 +150,65 @@ fn convolution(group: &mut BenchmarkGroup<WallTime>, name: &str, sizes: [usize; 
     // Gradients would add up to infinity otherwise.
     y.iter_mut().for_each(|y| *y *= 1e-6);
     group.bench_function(format!("{name} weights"), |b| b.iter(|| plan.backward_weights(&x, &y, &mut w)));
+}
+
+/// Max pooling, forward and backward; elements are those of the bottom.
+fn poolings(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("max pooling");
+    for (name, [batch, channels, input, kernel, stride, pad]) in [
+        ("lenet 2x2/2", [64, 50, 8, 2, 2, 0]),
+        ("resnet 3x3/2", [4, 64, 112, 3, 2, 1]),
+        ("alexnet 3x3/2", [4, 256, 27, 3, 2, 0]),
+        ("googlenet 3x3/1", [4, 256, 28, 3, 1, 1]),
+    ] {
+        let net = format!(
+            "force_backward: true
+             layer {{ name: 'x' type: 'Input' top: 'x' input_param {{
+               shape {{ dim: {batch} dim: {channels} dim: {input} dim: {input} }} }} }}
+             layer {{ name: 'pool' type: 'Pooling' bottom: 'x' top: 'y'
+               pooling_param {{ pool: MAX kernel_size: {kernel} stride: {stride} pad: {pad} }} }}"
+        );
+        let mut weights = Weights::<f32>::new();
+        let net = parse_net(&net, "bench").expect("a net").message;
+        let mut net = Net::new(&net, 1, &mut weights).expect("a net");
+        for (blob, values) in [("x", false), ("y", true)] {
+            let blob = net.blob(blob).expect("a blob");
+            let values = if values { net.diff_mut(blob) } else { net.data_mut(blob) };
+            values.copy_from_slice(&numbers(values.len()));
+        }
+        group.throughput(Throughput::Elements((batch * channels * input * input) as u64));
+        group.bench_function(format!("{name} forward"), |b| b.iter(|| net.forward_layer(1, &mut weights)));
+        group.bench_function(format!("{name} backward"), |b| b.iter(|| net.backward_layer(1, &mut weights)));
+    }
+}
+
+/// Updates of all parameters of AlexNet; elements are parameters. The gradient is cleared by a pass of its own, as before an iteration
+/// that finds it otherwise, or along.
+fn updates(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("update");
+    let lens =
+        [96 * 363, 256 * 1200, 384 * 2304, 384 * 1728, 256 * 1728, 4096 * 9216, 4096 * 4096, 1000 * 4096];
+    group.throughput(Throughput::Elements(lens.iter().sum::<usize>() as u64));
+    let solver = parse_solver("momentum: 0.9", "bench").expect("a solver").message;
+    let rule = update::create::<f32>(&solver).expect("SGD");
+    let mut params: Option<Vec<_>> = None;
+    for (name, clear) in [("alexnet sgd", false), ("alexnet sgd, clearing", true)] {
+        let step = Step { iteration: 0, rate: 0.01, scale: 1.0, l1: 0.0, l2: 5e-4, clear };
+        group.bench_function(name, |bench| {
+            let params = params.get_or_insert_with(|| {
+                let of = |n: usize| {
+                    (numbers(n), Buffer::from_slice(&numbers(n)), [Buffer::from_slice(&numbers(n))])
+                };
+                lens.iter().map(|&n| of(n)).collect()
+            });
+            bench.iter(|| {
+                for (data, diff, history) in params.iter_mut() {
+                    rule.update(&step, data, diff.host_mut(), history);
+                    if !clear {
+                        diff.host_mut().fill(0.0);
+                    }
+                }
+            });
+        });
+    }
 }

@@ -4,8 +4,8 @@ use super::Net;
 use crate::blob::{Param, Shape, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
-use crate::proto::WeightsFile;
 use crate::proto::caffe::{BlobProto, BlobShape, LayerParameter, NetParameter};
+use crate::proto::{StoredBlob, StoredWeights};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -71,25 +71,26 @@ impl LoadReport {
 /// name, each takes those of its counterpart in the order of the file.
 ///
 /// A shape of the old kind (num, channels, height, width) fits one of fewer axes that ends alike, as in Caffe. Layers
-/// of other shapes are left alone and reported. Errors: a blob whose number of values is not what its shape says.
+/// of other shapes are left alone and reported. Values go from the file straight to their place. Errors: a blob whose number of values
+/// is not what its shape says; a file that can be read no more.
 ///
 /// Source: Caffe's `Net::CopyTrainedLayersFrom` and `Blob::ShapeEquals`.
 pub fn load_weights<T: Real>(
     net: &Net<T>,
     weights: &mut Weights<T>,
-    file: &WeightsFile,
+    file: &mut StoredWeights,
 ) -> Result<LoadReport> {
-    let mut sources: HashMap<&str, Vec<&[BlobProto]>> = HashMap::new();
-    for layer in &file.layers {
-        sources.entry(&layer.name).or_default().push(&layer.blobs);
+    let mut sources: HashMap<String, Vec<usize>> = HashMap::new();
+    for (i, layer) in file.layers.iter().enumerate() {
+        sources.entry(layer.name.clone()).or_default().push(i);
     }
     let mut report = LoadReport::default();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for node in &net.nodes {
         let nth = seen.entry(&node.name).or_default();
-        let source = sources.get(node.name.as_str()).and_then(|s| s.get(*nth));
+        let source = sources.get(&node.name).and_then(|s| s.get(*nth)).copied();
         *nth += 1;
-        let Some(blobs) = source else {
+        let Some((source, blobs)) = source.and_then(|i| Some((i, &file.layers.get(i)?.blobs))) else {
             if !node.params.is_empty() {
                 report.missing.push(node.name.clone());
             }
@@ -101,15 +102,15 @@ pub fn load_weights<T: Real>(
             report.misfits.push(misfit(None, net, file));
             continue;
         }
-        let other = |(_, (blob, shape)): &(usize, (&BlobProto, &Shape))| !fits(blob, shape);
+        let other = |(_, (blob, shape)): &(usize, (&StoredBlob, &Shape))| !fits(&blob.shape, shape);
         let mut pairs = blobs.iter().zip(&node.param_shapes).enumerate();
         if let Some((i, (blob, shape))) = pairs.find(other) {
-            report.misfits.push(misfit(Some(i), shape.to_string(), describe(blob)));
+            report.misfits.push(misfit(Some(i), shape.to_string(), describe(&blob.shape)));
             continue;
         }
-        for (i, (blob, &id)) in blobs.iter().zip(&node.params).enumerate() {
+        for (i, &id) in node.params.iter().enumerate() {
             let at = |e: Error| e.in_field(&format!("blobs[{i}]")).in_layer(&node.name);
-            copy(blob, weights.get_mut(id).data.host_mut()).map_err(at)?;
+            file.read(source, i, weights.get_mut(id).data.host_mut()).map_err(at)?;
         }
         if !node.params.is_empty() {
             report.loaded.push(node.name.clone());
@@ -228,7 +229,6 @@ pub(super) fn take_own<T: Real>(layer: &LayerParameter, params: &mut [Param<T>])
 mod tests {
     use super::*;
     use crate::proto::encode_net;
-    use crate::proto::weights::decode_weights;
     use crate::testing::{Bench, Feed, refusal};
 
     const X: Feed = ("x", &[1, 3], &[1.0, 2.0, 3.0]);
@@ -240,12 +240,12 @@ mod tests {
         )
     }
 
-    fn file<T: Real>(bench: &Bench<T>) -> WeightsFile {
-        decode_weights(&encode_net(&bench.net.to_proto(&bench.weights, false))).unwrap()
+    fn file<T: Real>(bench: &Bench<T>) -> Vec<u8> {
+        encode_net(&bench.net.to_proto(&bench.weights, false))
     }
 
-    fn load<T: Real>(bench: &mut Bench<T>, file: &WeightsFile) -> LoadReport {
-        load_weights(&bench.net, &mut bench.weights, file).unwrap()
+    fn load<T: Real>(bench: &mut Bench<T>, file: &[u8]) -> LoadReport {
+        load_weights(&bench.net, &mut bench.weights, &mut StoredWeights::of(file).unwrap()).unwrap()
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl BlobProto {
         self.fits(if doubles == 0 { self.data.len() } else { doubles }, "data")
     }
 
+    /// [`BlobProto::check`] of a blob whose values are elsewhere, so many of them.
+    pub(super) fn check_count(&self, found: usize) -> Result<()> {
+        self.fits(found, "data")
+    }
+
     fn fits(&self, found: usize, what: &str) -> Result<()> {
         let dims = self.dims()?;
         match count(&dims) {

@@ -34,7 +34,9 @@ pub mod weights;
 mod hint;
 mod number;
 mod scan;
+mod stored;
 mod value;
+mod window;
 mod wire;
 
 pub use file::write_atomic;
@@ -43,4 +45,4 @@ pub use print::print;
 pub use source::Source;
 pub use text::Parsed;
 pub use upgrade::{upgrade_net, upgrade_solver};
-pub use weights::{LayerBlobs, WeightsFile, read_weights};
+pub use weights::{LayerBlobs, StoredBlob, StoredLayer, StoredWeights, WeightsFile, read_weights};

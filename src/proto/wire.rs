@@ -2,6 +2,7 @@
 //! breaks off and that parts nobody asks for are not looked into.
 
 use crate::error::{Error, Kind, Result};
+use std::ops::Range;
 
 /// Groups inside groups that are skipped.
 const MOST_NESTED: usize = 100;
@@ -16,13 +17,157 @@ pub(super) enum Wire {
     Fixed32,
 }
 
-/// One field of a message.
+/// Bytes of a file, looked at one by one.
+pub(super) trait Bytes {
+    /// The byte at an offset before the end of the file.
+    fn byte(&mut self, at: usize) -> Result<u8>;
+}
+
+/// Where one field of a message stands.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Number of the field.
+    pub number: u64,
+    pub wire: Wire,
+    /// Offsets in the file of key, length and value.
+    pub whole: Range<usize>,
+    /// Those of the value.
+    pub payload: Range<usize>,
+}
+
+impl Place {
+    /// Whether it is a field of bytes, string or message type of this number.
+    pub fn is(&self, number: u64) -> bool {
+        self.number == number && self.wire == Wire::Bytes
+    }
+
+    /// The payload as a message, if it can be one.
+    pub fn places(&self) -> Places {
+        Places::new(self.payload.clone())
+    }
+}
+
+/// Walks over the fields of a message, of which it looks at keys and lengths alone.
+pub(super) struct Places {
+    at: usize,
+    end: usize,
+}
+
+impl Places {
+    /// The message at these offsets.
+    pub fn new(message: Range<usize>) -> Places {
+        Places { at: message.start, end: message.end }
+    }
+
+    /// The next field; none at the end of the message, and after an error.
+    pub fn next(&mut self, bytes: &mut impl Bytes) -> Option<Result<Place>> {
+        if self.at >= self.end {
+            return None;
+        }
+        let place = self.place(bytes, 0);
+        if place.is_err() {
+            self.at = self.end;
+        }
+        Some(place)
+    }
+
+    fn varint(&mut self, bytes: &mut impl Bytes) -> Result<u64> {
+        let start = self.at;
+        let mut value = 0;
+        for shift in (0..70).step_by(7) {
+            if self.at >= self.end {
+                return Err(self.short(start, 1));
+            }
+            let byte = bytes.byte(self.at)?;
+            self.at += 1;
+            value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(broken(start, "a number of more than 10 bytes"))
+    }
+
+    fn take(&mut self, count: u64) -> Result<Range<usize>> {
+        let start = self.at;
+        let end = usize::try_from(count).ok().and_then(|n| start.checked_add(n));
+        let end = end.filter(|&end| end <= self.end).ok_or_else(|| self.short(start, count))?;
+        self.at = end;
+        Ok(start..end)
+    }
+
+    /// Number and wire type.
+    fn key(&mut self, bytes: &mut impl Bytes) -> Result<(u64, u64)> {
+        let start = self.at;
+        let key = self.varint(bytes)?;
+        if key >> 3 == 0 || key >> 32 != 0 {
+            return Err(broken(start, "a field number that no message can have"));
+        }
+        Ok((key >> 3, key & 7))
+    }
+
+    fn place(&mut self, bytes: &mut impl Bytes, depth: usize) -> Result<Place> {
+        let start = self.at;
+        let (number, wire) = self.key(bytes)?;
+        let (wire, payload) = match wire {
+            0 => {
+                let from = self.at;
+                self.varint(bytes)?;
+                (Wire::Varint, from..self.at)
+            }
+            1 => (Wire::Fixed64, self.take(8)?),
+            2 => {
+                let count = self.varint(bytes)?;
+                (Wire::Bytes, self.take(count)?)
+            }
+            3 => (Wire::Group, self.group(bytes, number, depth)?),
+            5 => (Wire::Fixed32, self.take(4)?),
+            other => return Err(broken(start, &format!("wire type {other}, which does not exist here"))),
+        };
+        Ok(Place { number, wire, whole: start..self.at, payload })
+    }
+
+    /// The inside of a group, past its end.
+    fn group(&mut self, bytes: &mut impl Bytes, number: u64, depth: usize) -> Result<Range<usize>> {
+        let start = self.at;
+        if depth >= MOST_NESTED {
+            return Err(broken(start, "too many groups inside each other"));
+        }
+        loop {
+            let inner = self.at;
+            if self.key(bytes)? == (number, 4) {
+                return Ok(start..inner);
+            }
+            self.at = inner;
+            self.place(bytes, depth + 1)?;
+        }
+    }
+
+    fn short(&self, at: usize, wanted: u64) -> Error {
+        let left = self.end.saturating_sub(at);
+        let text =
+            format!("broken off: at byte {at} there should be {wanted} more, but only {left} are left");
+        Error::new(Kind::Syntax, text).suggest("is the file complete?")
+    }
+}
+
+fn broken(at: usize, what: &str) -> Error {
+    Error::new(Kind::Syntax, format!("not a file of this kind: at byte {at} stands {what}"))
+}
+
+impl Bytes for &[u8] {
+    fn byte(&mut self, at: usize) -> Result<u8> {
+        Ok(self.get(at).copied().unwrap_or_default())
+    }
+}
+
+/// One field of a message in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
     /// Number of the field.
     pub number: u64,
     pub wire: Wire,
-    /// Offset of the payload in the file.
+    /// Offset of the value.
     pub offset: usize,
     /// Key, length and value.
     pub whole: &'a [u8],
@@ -31,113 +176,21 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The payload as a message, if it can be one.
-    pub fn records(&self) -> Records<'a> {
-        Records { data: self.payload, base: self.offset, at: 0 }
-    }
-
     /// The payload of a field of bytes, string or message type.
     pub fn bytes(&self, number: u64) -> Option<&'a [u8]> {
         (self.number == number && self.wire == Wire::Bytes).then_some(self.payload)
     }
 }
 
-/// The fields of a message in order.
+/// The fields of a message in memory, in order.
 pub(super) struct Records<'a> {
     data: &'a [u8],
-    /// Offset of `data` in the file.
-    base: usize,
-    at: usize,
+    places: Places,
 }
 
 impl<'a> Records<'a> {
     pub fn new(data: &'a [u8]) -> Records<'a> {
-        Records { data, base: 0, at: 0 }
-    }
-
-    fn varint(&mut self) -> Result<u64> {
-        let start = self.at;
-        let mut value = 0;
-        for shift in (0..70).step_by(7) {
-            let byte = *self.data.get(self.at).ok_or_else(|| self.short(start, 1))?;
-            self.at += 1;
-            value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(self.broken(start, "a number of more than 10 bytes"))
-    }
-
-    fn take(&mut self, count: u64) -> Result<&'a [u8]> {
-        let end = usize::try_from(count).ok().and_then(|n| self.at.checked_add(n));
-        let bytes = end.and_then(|end| self.data.get(self.at..end));
-        let bytes = bytes.ok_or_else(|| self.short(self.at, count))?;
-        self.at += bytes.len();
-        Ok(bytes)
-    }
-
-    /// Number and wire type.
-    fn key(&mut self) -> Result<(u64, u64)> {
-        let start = self.at;
-        let key = self.varint()?;
-        if key >> 3 == 0 || key >> 32 != 0 {
-            return Err(self.broken(start, "a field number that no message can have"));
-        }
-        Ok((key >> 3, key & 7))
-    }
-
-    fn record(&mut self, depth: usize) -> Result<Record<'a>> {
-        let start = self.at;
-        let (number, wire) = self.key()?;
-        let mut offset = self.base + self.at;
-        let (wire, payload) = match wire {
-            0 => {
-                let from = self.at;
-                self.varint()?;
-                (Wire::Varint, self.data.get(from..self.at).unwrap_or_default())
-            }
-            1 => (Wire::Fixed64, self.take(8)?),
-            2 => {
-                let count = self.varint()?;
-                offset = self.base + self.at;
-                (Wire::Bytes, self.take(count)?)
-            }
-            3 => (Wire::Group, self.group(number, depth)?),
-            5 => (Wire::Fixed32, self.take(4)?),
-            other => return Err(self.broken(start, &format!("wire type {other}, which does not exist here"))),
-        };
-        let whole = self.data.get(start..self.at).unwrap_or_default();
-        Ok(Record { number, wire, offset, whole, payload })
-    }
-
-    /// The inside of a group, past its end.
-    fn group(&mut self, number: u64, depth: usize) -> Result<&'a [u8]> {
-        let start = self.at;
-        if depth >= MOST_NESTED {
-            return Err(self.broken(start, "too many groups inside each other"));
-        }
-        loop {
-            let inner = self.at;
-            if self.key()? == (number, 4) {
-                return Ok(self.data.get(start..inner).unwrap_or_default());
-            }
-            self.at = inner;
-            self.record(depth + 1)?;
-        }
-    }
-
-    fn short(&self, at: usize, wanted: u64) -> Error {
-        let left = self.data.len().saturating_sub(at);
-        let text = format!(
-            "broken off: at byte {} there should be {wanted} more, but only {left} are left",
-            self.base + at
-        );
-        Error::new(Kind::Syntax, text).suggest("is the file complete?")
-    }
-
-    fn broken(&self, at: usize, what: &str) -> Error {
-        Error::new(Kind::Syntax, format!("not a file of this kind: at byte {} stands {what}", self.base + at))
+        Records { data, places: Places::new(0..data.len()) }
     }
 }
 
@@ -145,14 +198,16 @@ impl<'a> Iterator for Records<'a> {
     type Item = Result<Record<'a>>;
 
     fn next(&mut self) -> Option<Result<Record<'a>>> {
-        if self.at >= self.data.len() {
-            return None;
-        }
-        let record = self.record(0);
-        if record.is_err() {
-            self.at = self.data.len();
-        }
-        Some(record)
+        let data = self.data;
+        let part = |range| data.get(range).unwrap_or_default();
+        let place = self.places.next(&mut &*data)?;
+        Some(place.map(|Place { number, wire, whole, payload }| Record {
+            number,
+            wire,
+            offset: payload.start,
+            whole: part(whole),
+            payload: part(payload),
+        }))
     }
 }
 

@@ -50,11 +50,14 @@ impl<T: Real> Hooks<T> for Along<'_, T> {
 impl<T: Real> Solver<T> {
     /// Sets all gradients to zero, unless the last update has done so.
     pub(super) fn clear_gradients(&mut self) -> Result<()> {
-        let Some(gpu) = self.model.net.device().cloned() else { return self.model.weights.clear_diffs() };
+        let cleared = std::mem::take(&mut self.cleared);
+        let Some(gpu) = self.model.net.device().cloned() else {
+            return if cleared { Ok(()) } else { self.model.weights.clear_diffs() };
+        };
         // Values that the host has got in the meantime may have been written there.
         let on_device = |r| matches!(r, Residence::Device | Residence::Nowhere);
         let untouched = self.model.weights.iter().all(|p| on_device(p.diff.residence()));
-        if self.cleared && untouched {
+        if cleared && untouched {
             return Ok(());
         }
         self.prepare(&gpu)?;
@@ -83,7 +86,7 @@ impl<T: Real> Solver<T> {
         let Solver { table, model, settings, plans, regularizer, seat, .. } = self;
         let Model { net, weights, history, .. } = model;
         let loss = net.iterate(weights, &mut Along { gpu, table, history, settings, regularizer, seat });
-        self.cleared = clear;
+        self.cleared = clear && loss.is_ok();
         if let (false, Iterations::Refused(why)) = (self.told, net.iterations()) {
             self.told = true;
             observer.event(&Event::Note(&format!(
@@ -117,8 +120,8 @@ impl<T: Real> Solver<T> {
         Ok(())
     }
 
-    /// Updates all parameters of the training net from their accumulated gradients. On a device gradients end cleared where
-    /// `clear` says so, at no cost.
+    /// Updates all parameters of the training net from their accumulated gradients, which end cleared where `clear` says so: in the
+    /// same pass over memory.
     pub(super) fn update(&mut self, rate: f64, clear: bool, observer: &mut dyn Observer) -> Result<()> {
         if let Some(gpu) = self.model.net.device().cloned() {
             return self.update_on(&gpu, rate, clear, observer);
@@ -129,6 +132,9 @@ impl<T: Real> Solver<T> {
         for (param, history) in params.zip(&mut self.model.history) {
             // What is not learned has no history, unless a snapshot brought one that still fades.
             if param.lr_mult == 0.0 && history.iter().all(|h| h.residence() == Residence::Nowhere) {
+                if clear && param.diff.residence() != Residence::Nowhere {
+                    param.diff.fill(T::zero())?;
+                }
                 continue;
             }
             let (l1, l2) = self.regularizer.factors(param.decay_mult);
@@ -138,11 +144,13 @@ impl<T: Real> Solver<T> {
                 scale: T::from_f64(scale),
                 l1,
                 l2,
+                clear,
             };
             param.data.to_host(&mut count)?;
             param.diff.to_host(&mut count)?;
             self.rule.update(&step, param.data.host_mut(), param.diff.host_mut(), history);
         }
+        self.cleared = clear;
         Ok(())
     }
 

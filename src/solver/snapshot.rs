@@ -18,7 +18,7 @@ use crate::net::{Net, load_weights};
 use crate::proto::binary::{read_solver_state, write_solver_state};
 use crate::proto::caffe::solver_parameter::SnapshotFormat;
 use crate::proto::caffe::{BlobProto, DataPosition, ResumeState, SolverParameter, SolverState};
-use crate::proto::{read_weights, write_net};
+use crate::proto::{StoredWeights, write_net};
 use std::path::{Path, PathBuf};
 
 /// Refuses, before hours of training, snapshots that could not be written.
@@ -125,7 +125,7 @@ impl<T: Real> Solver<T> {
         let iteration = whole(state.iter, "iter").map_err(named)?;
         self.check_history(&state.history).map_err(named)?;
         let model = self.model_of(path, &state).map_err(named)?;
-        let file = read_weights(&model)?;
+        let mut file = StoredWeights::open(&model)?;
         let resume = state.resume.unwrap_or_default();
         if let Some(seed) = resume.seed.filter(|&s| s != self.seed) {
             self.reseed(seed, observer)?;
@@ -133,7 +133,7 @@ impl<T: Real> Solver<T> {
 
         let Model { net, weights, history, .. } = &mut self.model;
         let in_model = |e: Error| e.in_file(model.display().to_string());
-        let report = load_weights(net, weights, &file).map_err(in_model)?;
+        let report = load_weights(net, weights, &mut file).map_err(in_model)?;
         report.ensure_fits().map_err(in_model)?;
         if let Some(layer) = report.missing.first() {
             let error =

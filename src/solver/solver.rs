@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::net::{Keep, Net, load_weights};
 use crate::proto::caffe::{SolverParameter, solver_parameter::SolverMode};
-use crate::proto::{Source, read_weights};
+use crate::proto::{Source, StoredWeights};
 use std::collections::VecDeque;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -45,7 +45,7 @@ pub struct Solver<T: Real> {
     pub(super) warned: bool,
     /// The parameters as a device has them listed.
     pub(super) table: Table<T>,
-    /// Whether the last update left all gradients cleared, on a device.
+    /// Whether the last update left all gradients cleared, and nobody has had them since.
     pub(super) cleared: bool,
     /// Whether it was told why iterations are no graphs.
     pub(super) told: bool,
@@ -153,14 +153,15 @@ impl<T: Real> Solver<T> {
             for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
                 let path = find_file(name, self.source.as_ref());
                 let fit = |e: Error| at(e.in_file(path.display().to_string()));
-                let file = read_weights(&path).map_err(fit)?;
-                let report = load_weights(net, weights, &file).map_err(fit)?;
+                let mut file = StoredWeights::open(&path).map_err(fit)?;
+                let report = load_weights(net, weights, &mut file).map_err(fit)?;
                 report.ensure_fits().map_err(fit)?;
                 observer.event(&Event::Weights { file: &path, report: &report });
                 if weights.len() > history.len() {
                     // Test nets have layers of their own.
                     for test in tests.iter() {
-                        load_weights(&test.net, weights, &file).map_err(fit)?.ensure_fits().map_err(fit)?;
+                        let report = load_weights(&test.net, weights, &mut file).map_err(fit)?;
+                        report.ensure_fits().map_err(fit)?;
                     }
                 }
             }

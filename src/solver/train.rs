@@ -93,7 +93,7 @@ impl<T: Real> Solver<T> {
     }
 
     /// One iteration: `iter_size` passes forward and backward, then one update. `keep_gradients` where somebody may read them
-    /// afterwards: else a device clears them along.
+    /// afterwards: else the update clears them along.
     ///
     /// Solvers that train together all do it at the same time.
     pub(super) fn iterate(&mut self, keep_gradients: bool, observer: &mut dyn Observer) -> Result<()> {

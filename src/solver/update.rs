@@ -34,6 +34,8 @@ pub struct Step<T> {
     pub l1: T,
     /// Factor of w in the gradient: L2 decay.
     pub l2: T,
+    /// Whether the gradient ends as zeros, for the passes that come, instead of what was subtracted.
+    pub clear: bool,
 }
 
 impl<T: Real> Step<T> {
@@ -51,13 +53,13 @@ impl<T: Real> Step<T> {
     }
 }
 
-/// How a solver turns a gradient into a step. One pass over a parameter regularises, keeps the history, and applies.
+/// How a solver turns a gradient into a step. One pass over a parameter regularises, keeps the history, applies, and clears the gradient.
 pub trait UpdateRule<T: Real>: Send {
     /// How many values it remembers for each value of a parameter.
     fn histories(&self) -> usize;
 
     /// Updates `data` in place. `diff` holds the accumulated gradient, and afterwards what was subtracted from `data`,
-    /// as in Caffe. `history` has as many buffers as [`UpdateRule::histories`] says, each as long as `data`.
+    /// as in Caffe, or zeros. `history` has as many buffers as [`UpdateRule::histories`] says, each as long as `data`.
     fn update(&self, step: &Step<T>, data: &mut [T], diff: &mut [T], history: &mut [Buffer<T>]);
 
     /// The same on a device, for all parameters at once.
@@ -108,9 +110,11 @@ impl<T: Real> UpdateRule<T> for Sgd<T> {
             GRAIN,
             #[inline(always)]
             |_, data, diff, history| {
+                // Read once: the compiler does not see that the loop leaves them as they are, and makes no vectors of it then.
+                let (momentum, step) = (self.momentum, *step);
                 for ((w, g), h) in data.iter_mut().zip(diff).zip(history) {
-                    *h = self.momentum * *h + step.rate * step.gradient(*g, *w);
-                    *g = *h;
+                    *h = momentum * *h + step.rate * step.gradient(*g, *w);
+                    *g = if step.clear { T::zero() } else { *h };
                     *w -= *h;
                 }
             },
@@ -135,7 +139,7 @@ mod tests {
     fn momentum_and_both_decays_by_hand() {
         let sgd = rule("momentum: 0.5").unwrap();
         let (mut w, mut g, mut h) = ([1.0, -2.0, 0.0], [4.0, 4.0, 4.0], [Buffer::from_slice(&[2.0; 3])]);
-        let step = Step { iteration: 0, rate: 0.1, scale: 0.5, l1: 0.0, l2: 0.25 };
+        let step = Step { iteration: 0, rate: 0.1, scale: 0.5, l1: 0.0, l2: 0.25, clear: false };
         sgd.update(&step, &mut w, &mut g, &mut h);
         // h = 0.5·2 + 0.1·(0.5·4 + 0.25·w)
         let expected = [1.225, 1.15, 1.2];
@@ -143,6 +147,11 @@ mod tests {
             assert!((h[0].host()[i] - e).abs() < 1e-12 && g[i] == h[0].host()[i]);
             assert!((w[i] - ([1.0, -2.0, 0.0][i] - e)).abs() < 1e-12);
         }
+        let (stepped, stepped_h) = (w, h[0].host().to_vec());
+        // Cleared along, the gradient ends as zeros, and all else as before.
+        let (mut w, mut g, mut h) = ([1.0, -2.0, 0.0], [4.0, 4.0, 4.0], [Buffer::from_slice(&[2.0; 3])]);
+        sgd.update(&Step { clear: true, ..step }, &mut w, &mut g, &mut h);
+        assert_eq!((w, g, h[0].host()), (stepped, [0.0; 3], stepped_h.as_slice()));
         let l1 = Step { l1: 0.5, l2: 0.0, ..step };
         assert_eq!([1.5, -1.5, 0.0].map(|w| l1.gradient(4.0, w)), [2.5, 1.5, 2.0]);
     }

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::net::{Keep, LoadReport, Net, load_weights};
 use crate::proto::caffe::{NetParameter, NetState, Phase};
-use crate::proto::{Source, read_net, read_weights};
+use crate::proto::{Source, StoredWeights, read_net};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -84,7 +84,8 @@ pub fn load_weight_files<T: Real>(
     let mut reports = Vec::with_capacity(files.len());
     for path in files {
         let in_file = |e: Error| e.in_file(path.display().to_string());
-        let report = load_weights(net, weights, &read_weights(path)?).map_err(in_file)?;
+        let mut file = StoredWeights::open(path)?;
+        let report = load_weights(net, weights, &mut file).map_err(in_file)?;
         report.ensure_fits().map_err(in_file)?;
         reports.push(report);
     }

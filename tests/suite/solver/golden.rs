@@ -3,7 +3,7 @@
 use super::common::*;
 use cortado::net::load_weights;
 use cortado::proto::binary::read_solver_state;
-use cortado::proto::{parse_net, read_solver, read_weights};
+use cortado::proto::{StoredWeights, parse_net, read_solver, read_weights};
 use cortado::solver::{Silent, Solver};
 use std::fs;
 
@@ -56,8 +56,8 @@ fn training_ends_in_caffes_weights() {
         let folder = tempfile::tempdir().unwrap();
         let mut solver = open(case, folder.path());
         let (net, weights) = solver.net_and_weights();
-        let init = read_weights(golden(case).join("init.caffemodel")).unwrap();
-        let report = load_weights(net, weights, &init).unwrap();
+        let mut init = StoredWeights::open(golden(case).join("init.caffemodel")).unwrap();
+        let report = load_weights(net, weights, &mut init).unwrap();
         assert_eq!((report.loaded.len(), report.missing.len(), report.misfits.len()), (2, 0, 0));
         let mut listener = Listener::default();
         solver.solve(&mut listener).unwrap();

@@ -2,7 +2,7 @@
 
 use super::common::*;
 use cortado::device::Pool;
-use cortado::solver::{Silent, Solver};
+use cortado::solver::{Action, Silent, Solver};
 
 const SGD: &str =
     "base_lr: 0.1 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 random_seed: 3 max_iter: 6";
@@ -61,6 +61,35 @@ fn clipping_limits_the_step_of_all_parameters_together() {
     // Caffe clips what iter_size passes added up, and divides afterwards. The limit itself is a float.
     let (clipped, events) = step(free);
     assert!((clipped - free / 2.0).abs() < 1e-6 && events == 1, "{clipped} of {free}");
+}
+
+/// The last iteration of each call of `step` leaves its gradients to who may read them; the update of the others clears them along.
+#[test]
+fn gradients_cleared_along_change_no_bit() {
+    let net = dropout_net(8).replace("name: 'ip2'", "name: 'ip2' param { lr_mult: 2 } param { lr_mult: 0 }");
+    let fields = format!("{SGD} iter_size: 2 clip_gradients: 0.3");
+    let open = || -> Solver<f32> { solver(&net, &fields, &mut Silent).unwrap() };
+    let train = |steps: &[usize]| {
+        let mut solver = open();
+        steps.iter().for_each(|&n| assert!(!solver.step(n, &mut Silent).unwrap()));
+        let diffs: Vec<Vec<f32>> = solver.weights().iter().map(|p| p.diff.host().to_vec()).collect();
+        assert!(diffs[0].iter().any(|&d| d != 0.0), "the last gradients are left");
+        (bits(&solver), diffs)
+    };
+    let apart = train(&[1; 6]);
+    assert_eq!(train(&[6]), apart);
+    assert_eq!(train(&[2, 1, 3]), apart);
+
+    // Stopped in between, all are zeros; what somebody then writes there is cleared like any other.
+    let mut listener =
+        Listener { actions: vec![(2, Action::Stop { snapshot: false })], ..Default::default() };
+    let mut stopped = open();
+    assert!(stopped.step(6, &mut listener).unwrap());
+    assert_eq!(stopped.iteration(), 2);
+    assert!(stopped.weights().iter().all(|p| p.diff.host().iter().all(|&d| d == 0.0)));
+    stopped.weights_mut().iter_mut().for_each(|p| p.diff.host_mut().fill(1e3));
+    stopped.step(4, &mut Silent).unwrap();
+    assert_eq!(bits(&stopped), apart.0);
 }
 
 #[test]
