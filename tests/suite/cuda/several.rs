@@ -217,18 +217,26 @@ fn gradients_are_averaged_while_backward_goes_on() {
     let Some(gpus) = super::gpus(2) else { return };
     let folder = tempfile::tempdir().unwrap();
     let images = digits(folder.path(), None);
-    let mut solver = solver::<f32>(&text(&images, 4, "", ""), &gpus);
-    solver.set_graphs(false);
-    solver.step(4, &mut Silent).unwrap();
-    let Some(all) = super::collectives() else { return };
-    // Weights and bias of three layers in each iteration, the shared ones behind the first layer that has them. In the first iterations all
-    // are behind backward; then there are launches between.
-    let iterations: Vec<&[u32]> = all[all.len() - 24..].chunks(6).collect();
-    assert!(iterations[0].iter().all(|n| *n == iterations[0][0]), "{iterations:?}");
-    for one in &iterations[2..] {
-        let layers: Vec<&[u32]> = one.chunks(2).collect();
-        assert!(layers.iter().all(|l| l[0] == l[1]), "{iterations:?}");
-        assert!(layers[0][0] < layers[1][0] && layers[1][0] < layers[2][0], "{iterations:?}");
+    for passes in ["", "iter_size: 3"] {
+        let mut solver = solver::<f32>(&text(&images, 4, passes, ""), &gpus);
+        solver.set_graphs(false);
+        let before = super::collectives().map_or(0, |all| all.len());
+        solver.step(4, &mut Silent).unwrap();
+        let Some(all) = super::collectives() else { return };
+        // Weights and histories are sent to all. Then weights and bias of three layers in each iteration, however many passes it has, the shared ones behind
+        // the first layer that has them. In the first iterations all are behind backward; then there are launches between.
+        let asked = &all[before..];
+        assert_eq!(asked.len(), 12 + 4 * 6, "{passes}: {asked:?}");
+        let iterations: Vec<&[u32]> = asked[12..].chunks(6).collect();
+        assert!(
+            iterations[..2].iter().all(|one| one.iter().all(|n| *n == one[0])),
+            "{passes}: {iterations:?}"
+        );
+        for one in &iterations[2..] {
+            let layers: Vec<&[u32]> = one.chunks(2).collect();
+            assert!(layers.iter().all(|l| l[0] == l[1]), "{passes}: {iterations:?}");
+            assert!(layers[0][0] < layers[1][0] && layers[1][0] < layers[2][0], "{passes}: {iterations:?}");
+        }
     }
 }
 
