@@ -3,7 +3,7 @@
 use super::Matches;
 use super::log::{From, Log};
 use crate::device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::process::ExitCode;
 
 pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
@@ -20,11 +20,20 @@ pub(super) fn run(matches: &Matches) -> Result<ExitCode> {
         }
     }
     if !ordinals.is_empty() {
-        let dnn = device::cudnn_version().unwrap_or_else(|e| e.message().to_string());
-        log.info(From::Common, &format!("{:<31}{dnn}", "cuDNN:"));
+        for (name, version) in
+            [("cuBLASLt:", device::cublaslt_version()), ("cuDNN:", device::cudnn_version())]
+        {
+            log.info(From::Common, &format!("{name:<31}{}", version.unwrap_or_else(|e| missing(&e))));
+        }
     }
     if ordinals.is_empty() {
         log.info(From::Common, "The driver finds no GPU.");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why there is no such library, and what was looked for.
+fn missing(error: &Error) -> String {
+    let expected = error.expectation().map(|what| format!(" (expected {what})"));
+    format!("{}{}", error.message(), expected.unwrap_or_default())
 }

@@ -64,12 +64,17 @@ const AMP: Flag = flag(
 const WORKSPACE: Flag = flag(
     "workspace",
     "SIZE",
-    "on a GPU, memory that its convolutions may work in, one for all (1G, 64M, or a number of MiB) [default: 256M]",
+    "on a GPU, memory that convolutions and inner products may work in, one for all (1G, 64M, or a number of MiB) [default: 256M]",
 );
 const CUDNN: Flag = flag(
     "cudnn",
     "WHEN",
     "auto or off: on a GPU, convolutions by cuDNN where it is installed [default: auto]",
+);
+const CUBLASLT: Flag = flag(
+    "cublaslt",
+    "WHEN",
+    "auto or off: on a GPU, inner products by cuBLASLt where it is installed [default: auto]",
 );
 const LEVEL: Flag = flag("level", "N", "level of the net's state, for include and exclude rules");
 const STAGE: Flag = flag("stage", "A,B", "stages of the net's state, for include and exclude rules");
@@ -103,6 +108,7 @@ pub const COMMANDS: &[Command] = &[
             GPUS,
             WORKSPACE,
             CUDNN,
+            CUBLASLT,
             GRAPHS,
             TF32,
             AMP,
@@ -132,6 +138,7 @@ pub const COMMANDS: &[Command] = &[
             AMP,
             WORKSPACE,
             CUDNN,
+            CUBLASLT,
             THREADS,
         ],
         examples: &[
@@ -161,6 +168,7 @@ pub const COMMANDS: &[Command] = &[
             GPU,
             WORKSPACE,
             CUDNN,
+            CUBLASLT,
             GRAPHS,
             TF32,
             AMP,
@@ -190,6 +198,7 @@ pub const COMMANDS: &[Command] = &[
             AMP,
             WORKSPACE,
             CUDNN,
+            CUBLASLT,
             THREADS,
         ],
         examples: &[
@@ -213,6 +222,7 @@ pub const COMMANDS: &[Command] = &[
             GPU,
             WORKSPACE,
             CUDNN,
+            CUBLASLT,
             THREADS,
         ],
         examples: &[

@@ -137,7 +137,9 @@ impl Matches {
     /// Tells a device what the flags say of it.
     pub fn adjust(&self, gpu: &Gpu) -> Result<()> {
         gpu.set_workspace(self.bytes("workspace", WORKSPACE)?);
-        gpu.set_cudnn(self.choice("cudnn", &[("auto", true), ("off", false)], true)?);
+        let wanted = |name| self.choice(name, &[("auto", true), ("off", false)], true);
+        gpu.set_cudnn(wanted("cudnn")?);
+        gpu.set_cublaslt(wanted("cublaslt")?);
         Ok(())
     }
 

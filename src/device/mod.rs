@@ -7,9 +7,9 @@ mod pool;
 
 pub use context::Context;
 pub use cuda::{
-    Arg, Batch, Bf16, Convolution, ConvolutionSizes, Direction, Event, Gpu, Graph, Grid, Member, Memory,
-    Operand, Pinned, Precision, Properties, Source, Staging, View, WORKSPACE, count, cudnn_version, kernels,
-    query,
+    Arg, Batch, Bf16, Convolution, ConvolutionSizes, Direction, Event, FusedProduct, Gpu, Graph, Grid,
+    Member, Memory, Operand, Pinned, Precision, Properties, Source, Staging, View, WORKSPACE, count,
+    cublaslt_version, cudnn_version, kernels, query,
 };
 pub use memory::{Device, DeviceMemory, Transfers};
 pub use pool::Pool;

@@ -25,6 +25,11 @@ impl Pool {
             .map_err(|e| Error::new(Kind::Device, format!("cannot start {threads} threads: {e}")))
     }
 
+    /// A pool of as many threads as the caller's: that which it runs in, or one for each core.
+    pub fn alike() -> Result<Pool> {
+        Pool::new(rayon::current_num_threads().min(MOST))
+    }
+
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.0.current_num_threads()

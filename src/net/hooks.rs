@@ -18,6 +18,11 @@ pub(crate) enum Way {
 
 /// What a solver does in an iteration of its net. A closure is one that does something behind backward alone.
 pub(crate) trait Hooks<T: Real> {
+    /// Whether another pass follows before the update, and what is asked of the device differs from that of the last one for it.
+    fn more_follow(&self) -> bool {
+        false
+    }
+
     /// Told how the iteration is about to run, with the reason where that is not as a graph though it should be. Nets that train together
     /// must all go the same way: where they do not, some reason why.
     fn agree(&mut self, _way: Way, _why: Option<&str>) -> Result<Option<String>> {
@@ -41,6 +46,19 @@ pub(crate) trait Hooks<T: Real> {
 impl<T: Real, F: FnMut(&mut Weights<T>) -> Result<()>> Hooks<T> for F {
     fn update(&mut self, weights: &mut Weights<T>) -> Result<()> {
         self(weights)
+    }
+}
+
+/// What goes along with a pass whose gradients are added to those of others that follow: nothing.
+pub(crate) struct Adding;
+
+impl<T: Real> Hooks<T> for Adding {
+    fn more_follow(&self) -> bool {
+        true
+    }
+
+    fn update(&mut self, _: &mut Weights<T>) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ pub mod weights;
 
 pub use build::{Net, Node};
 pub use filter::filter;
-pub(crate) use hooks::{Hooks, Way};
+pub(crate) use hooks::{Adding, Hooks, Way};
 pub use insert_splits::insert_splits;
 pub use keep::Keep;
 pub use replay::Iterations;

@@ -19,13 +19,23 @@ pub(super) struct Replay {
     on: bool,
     /// Whether the passes so far went forward alone.
     forward_only: bool,
-    /// Iterations since the net or its place changed.
+    /// Whether the last pass was one that more follow before the update.
+    more_follow: bool,
+    /// What is known of such passes, and of the others: of the last one's kind, and of the other.
+    now: Kind,
+    other: Kind,
+    /// Where memory is now; kept for its room.
+    layout: Vec<(u64, bool)>,
+}
+
+/// Passes that ask the same of the device.
+#[derive(Default)]
+struct Kind {
+    /// How many there were since the net or its place changed.
     runs: u32,
     captured: Option<Captured>,
     /// Why it cannot be done.
     refused: Option<String>,
-    /// Where memory is now; kept for its room.
-    layout: Vec<(u64, bool)>,
 }
 
 struct Captured {
@@ -51,14 +61,23 @@ pub enum Iterations {
 
 impl Default for Replay {
     fn default() -> Replay {
-        Replay { on: true, forward_only: false, runs: 0, captured: None, refused: None, layout: Vec::new() }
+        let (now, other) = Default::default();
+        Replay { on: true, forward_only: false, more_follow: false, now, other, layout: Vec::new() }
     }
 }
 
 impl Replay {
     /// Forgets what was captured: the net has changed.
     pub fn forget(&mut self) {
-        (self.runs, self.captured, self.refused) = (0, None, None);
+        (self.now, self.other) = Default::default();
+    }
+
+    /// The next pass is of this kind.
+    fn turn_to(&mut self, more_follow: bool) {
+        if self.more_follow != more_follow {
+            self.more_follow = more_follow;
+            std::mem::swap(&mut self.now, &mut self.other);
+        }
     }
 }
 
@@ -72,7 +91,7 @@ impl<T: Real> Net<T> {
 
     /// How the last iteration on a device was run, or the last forward pass of a test.
     pub fn iterations(&self) -> Iterations {
-        match (&self.replay.captured, &self.replay.refused) {
+        match (&self.replay.now.captured, &self.replay.now.refused) {
             (Some(_), _) => Iterations::Replayed,
             (None, Some(why)) => Iterations::Refused(why.clone()),
             (None, None) => Iterations::Launched,
@@ -118,15 +137,16 @@ impl<T: Real> Net<T> {
             self.replay.forget();
             self.replay.forward_only = forward_only;
         }
+        self.replay.turn_to(hooks.more_follow());
         self.begin_pass()?;
         let first = self.make_data(gpu, weights)?;
-        if self.replay.on && self.replay.refused.is_none() && self.replay.runs == 0 {
-            self.replay.refused = self.refusal(first);
+        if self.replay.on && self.replay.now.refused.is_none() && self.replay.now.runs == 0 {
+            self.replay.now.refused = self.refusal(first);
         }
         let replayed = self.replay(gpu, first, weights, hooks)?;
         if !replayed {
             self.launch_all(first, weights, hooks)?;
-            self.replay.runs = self.replay.runs.saturating_add(1);
+            self.replay.now.runs = self.replay.now.runs.saturating_add(1);
         }
         self.begin_feeds(gpu);
         hooks.asked()?;
@@ -145,11 +165,11 @@ impl<T: Real> Net<T> {
             return Ok(false);
         }
         let layout = self.layout(weights);
-        let way = match &self.replay {
-            Replay { refused: Some(_), .. } | Replay { runs: 0..WARM_UP, .. } => Way::Launch,
-            Replay { captured: None, .. } => Way::Capture,
-            Replay { captured: Some(captured), .. } if captured.layout == layout => Way::Replay,
-            Replay { captured: Some(_), .. } => {
+        let way = match &self.replay.now {
+            Kind { refused: Some(_), .. } | Kind { runs: 0..WARM_UP, .. } => Way::Launch,
+            Kind { captured: None, .. } => Way::Capture,
+            Kind { captured: Some(captured), .. } if captured.layout == layout => Way::Replay,
+            Kind { captured: Some(_), .. } => {
                 self.replay.forget(); // something has moved: once more from the start
                 Way::Launch
             }
@@ -178,10 +198,10 @@ impl<T: Real> Net<T> {
                     let diffs = !self.replay.forward_only;
                     let written = params.flat_map(|p| [Some(&p.data), diffs.then_some(&p.diff)]).flatten();
                     let written = written.map(|b| b.residence() == Residence::Device).collect();
-                    self.replay.captured = Some(Captured { graph, layout, state, written });
+                    self.replay.now.captured = Some(Captured { graph, layout, state, written });
                 }
                 _ => {
-                    (self.replay.refused, self.replay.layout) = (refused.or(others), layout);
+                    (self.replay.now.refused, self.replay.layout) = (refused.or(others), layout);
                     return Ok(false);
                 }
             }
@@ -189,7 +209,7 @@ impl<T: Real> Net<T> {
             self.check_bottoms(first)?;
         }
         self.replay.layout = layout;
-        let Some(captured) = &self.replay.captured else { return Ok(false) };
+        let Some(captured) = &self.replay.now.captured else { return Ok(false) };
         captured.graph.launch()?;
         self.store.set_state(&captured.state);
         let (mut written, diffs) = (captured.written.iter(), !self.replay.forward_only);

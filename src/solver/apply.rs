@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::math::{Real, vector};
 use crate::net::{Hooks, Iterations, Way};
 
-/// What goes along with an iteration of one pass on a device.
+/// What goes along with the last pass of an iteration on a device.
 struct Along<'a, T: Real> {
     gpu: &'a Gpu,
     table: &'a mut Table<T>,
@@ -73,7 +73,7 @@ impl<T: Real> Solver<T> {
         Ok(())
     }
 
-    /// An iteration of one pass on a device, update included, as a graph where it can be; its loss.
+    /// The last pass of an iteration on a device, update included, as a graph where it can be; its loss.
     pub(super) fn iterate_on(
         &mut self,
         gpu: &Gpu,

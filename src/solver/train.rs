@@ -4,9 +4,9 @@ use super::Solver;
 use super::evaluate::{Flow, read_outputs};
 use super::event::{Action, Event, Observer};
 use super::settings::due;
-use crate::blob::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::math::{Real, vector};
+use crate::net::Adding;
 use std::time::Instant;
 
 impl<T: Real> Solver<T> {
@@ -108,13 +108,18 @@ impl<T: Real> Solver<T> {
         self.clear_gradients()?;
         let before = self.current_step;
         let rate = self.policy.rate(iteration, &mut self.current_step);
-        // One pass on a device is asked for together with its update, unless it is to describe itself in between.
-        let along = self.settings.iter_size == 1 && !(display && self.settings.debug_info);
+        // The last pass on a device is asked for together with the update, unless it is to describe itself in between.
+        let along = !(display && self.settings.debug_info);
         let device = self.model.net.device().filter(|_| along).cloned();
-        let loss = match &device {
-            Some(gpu) => self.iterate_on(gpu, rate, !keep_gradients, observer)?,
-            None => self.accumulate(observer)?,
+        let passes = self.settings.iter_size;
+        let sum = match &device {
+            Some(gpu) => {
+                let before = self.accumulate(passes - 1, observer)?;
+                before + self.iterate_on(gpu, rate, !keep_gradients, observer)?
+            }
+            None => self.accumulate(passes, observer)?,
         };
+        let loss = sum / passes as f64;
         let smoothed = self.smooth(loss);
         if display {
             self.model.net.fetch_outputs()?;
@@ -150,14 +155,12 @@ impl<T: Real> Solver<T> {
         Ok(())
     }
 
-    /// Gradients of `iter_size` passes, added up; the mean of their losses.
-    fn accumulate(&mut self, observer: &mut dyn Observer) -> Result<f64> {
+    /// Gradients of so many passes, added up; the sum of their losses.
+    fn accumulate(&mut self, passes: usize, observer: &mut dyn Observer) -> Result<f64> {
         let (net, weights) = (&mut self.model.net, &mut self.model.weights);
         let mut loss = 0.0;
-        for _ in 0..self.settings.iter_size {
-            loss += net
-                .iterate(weights, &mut |_: &mut Weights<T>| Ok(()))
-                .map_err(|e| self.plans.train.locate(e))?;
+        for _ in 0..passes {
+            loss += net.iterate(weights, &mut Adding).map_err(|e| self.plans.train.locate(e))?;
             if self.settings.debug_info {
                 let lines = net.take_debug();
                 lines.iter().for_each(|line| observer.event(&Event::Debug(line)));
@@ -174,7 +177,7 @@ impl<T: Real> Solver<T> {
                 }
             }
         }
-        Ok(loss / self.settings.iter_size as f64)
+        Ok(loss)
     }
 
     /// Takes a loss into the window of `average_loss`; the mean of the window.

@@ -135,6 +135,81 @@ fn the_log_says_what_convolves() {
     }
 }
 
+/// A net of one inner product with a ReLU behind it.
+const PRODUCT: &str = "force_backward: true
+    layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 4 dim: 24 } } }
+    layer { name: 'ip' type: 'InnerProduct' bottom: 'x' top: 'y'
+            inner_product_param { num_output: 5 weight_filler { type: 'xavier' } } }
+    layer { name: 'relu' type: 'ReLU' bottom: 'y' top: 'y' }";
+
+#[test]
+fn nothing_fails_without_cublaslt() {
+    let Some(libraries) = libraries() else { return };
+    let folder = Folder::new();
+    folder.write("product.prototxt", PRODUCT);
+    let without = folder.path("without");
+    std::fs::create_dir_all(&without).unwrap();
+    for name in ["libcuda.so", "libnvrtc.so", "libcublas.so"] {
+        std::fs::copy(libraries.join(name), without.join(name)).unwrap();
+    }
+    let query = |libraries: &PathBuf, version: &str| {
+        let environment = [("CUDA_EMULATOR_CUBLASLT", version)];
+        run(&folder, libraries, "device_query -gpu 0", &environment).ok().stderr
+    };
+    let says = |text: String, what: &str| assert!(text.contains(what), "no {what:?} in\n{text}");
+    says(query(&libraries, "130401"), "cuBLASLt:                      13.4.1\n");
+    says(query(&libraries, "111103"), "the CUDA library cuBLASLt is too old (expected 12.0.0 or later)");
+    let train = |libraries: &PathBuf, flags: &str, version: &str| {
+        let (words, version) =
+            (format!("train -solver solver.prototxt -gpu 0 {flags}"), ("CUDA_EMULATOR_CUBLASLT", version));
+        run(&folder, libraries, &words, &[version]).ok();
+        folder.read("snap_iter_4.caffemodel")
+    };
+    // The weights say which of the two has multiplied: they add up in another order.
+    let with = train(&libraries, "", "130401");
+    let off = train(&libraries, "--cublaslt off", "130401");
+    assert!(with != off && with == train(&libraries, "--cublaslt auto", "130401"));
+    assert!(off == train(&libraries, "", "111103"), "one that is too old is not used");
+    let wrong = run(&folder, &libraries, "train -solver solver.prototxt -gpu 0 --cublaslt on", &[]);
+    assert!(wrong.code == Some(1) && wrong.stderr.contains("--cublaslt"), "{}", wrong.stderr);
+    // Where a real one is installed, it is found.
+    if std::env::var_os("CORTADO_REQUIRE_GPU").is_none() {
+        let text = query(&without, "");
+        for part in ["the CUDA library cuBLASLt was not found", "libcublasLt.so.13", "/usr/local/cuda"] {
+            says(text.clone(), part);
+        }
+        assert!(off == train(&without, "", ""), "cuBLAS does without");
+    }
+}
+
+/// As of cuDNN: `pip install --no-deps --target target/cublas nvidia-cublas`, or `CORTADO_CUBLAS_LIB` names the folder.
+#[test]
+fn the_real_cublaslt_has_what_is_called() {
+    let Some(libraries) = libraries() else { return };
+    let given = std::env::var_os("CORTADO_CUBLAS_LIB").map(PathBuf::from);
+    let ours = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/cublas/nvidia/cu13/lib");
+    let real = given.unwrap_or(ours);
+    if !["libcublasLt.so.13", "libcublasLt.so.12"].iter().any(|name| real.join(name).exists()) {
+        eprintln!("not looked for in the real cuBLASLt: there is none in {}", real.display());
+        return;
+    }
+    let folder = Folder::empty();
+    folder.write("product.prototxt", PRODUCT);
+    // The stand-in's other libraries: its cuBLASLt would be found first.
+    let others = folder.path("others");
+    std::fs::create_dir_all(&others).unwrap();
+    for name in ["libcuda.so", "libnvrtc.so", "libcublas.so"] {
+        std::fs::copy(libraries.join(name), others.join(name)).unwrap();
+    }
+    let path = PathBuf::from(format!("{}:{}", others.display(), real.display()));
+    let query = run(&folder, &path, "device_query -gpu 0", &[]).ok().stderr;
+    let version = query.lines().find_map(|l| Some(l.split_once("cuBLASLt:")?.1.trim().to_string()));
+    let version = version.expect("device_query says nothing of cuBLASLt");
+    assert!(version.starts_with("13.") || version.starts_with("12."), "{version}");
+    // It does not take the stand-in for a driver; that is no reason to give up.
+    run(&folder, &path, "time -model product.prototxt -iterations 1 -gpu 0", &[]).ok();
+}
+
 /// The real library needs no GPU to be found and looked through. It comes into `target/cudnn` by
 /// `pip install --no-deps --target target/cudnn nvidia-cudnn-cu13`, or `CORTADO_CUDNN_LIB` names its folder.
 #[test]

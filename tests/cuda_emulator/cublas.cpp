@@ -1,14 +1,7 @@
 // The stand-in for libcublas: what Cortado calls of it, as plain loops over matrices by columns.
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <functional>
+#include "matrix.h"
 #include <type_traits>
-#include <vector>
 
-extern "C" void emulator_check_range(const void *at, size_t bytes, int write, const char *who);
-extern "C" void emulator_lock(int on);
-extern "C" int emulator_enqueue(void *stream, void (*run)(void *), void *data, void (*drop)(void *));
 extern "C" int emulator_capturing(void *stream);
 
 namespace {
@@ -23,56 +16,12 @@ struct Handle {
 };
 // For tests: how many products the calling thread has asked for.
 thread_local unsigned products = 0, products_in_bf16 = 0;
-using Work = std::function<void()>;
 // Does it when its stream comes to it. While that captures, work needs memory that only the user can give.
 int enqueue(void *handle, Work work) {
   auto h = static_cast<Handle *>(handle);
   if (emulator_capturing(h->stream) && !h->workspace) return AllocFailed;
-  int r = emulator_enqueue(
-      h->stream, [](void *data) { (*static_cast<Work *>(data))(); }, new Work(std::move(work)),
-      [](void *data) { delete static_cast<Work *>(data); });
-  return r ? ExecutionFailed : Success;
+  return put(h->stream, std::move(work)) ? Success : ExecutionFailed;
 }
-struct Guard {
-  Guard() { emulator_lock(1); }
-  ~Guard() { emulator_lock(0); }
-};
-
-template <class T> void check_matrix(const T *at, int rows, int columns, int lead, bool write, const char *who) {
-  for (int c = 0; c < columns; ++c) emulator_check_range(at + size_t(c) * lead, rows * sizeof(T), write, who);
-}
-
-// A bfloat16: the upper half of a float.
-struct Half {
-  uint16_t bits;
-};
-
-// An element as it is multiplied: TF32 has 10 bits behind the point, the nearest, ties away from zero.
-double value(double v, bool) { return v; }
-float value(float v, bool tf32) {
-  uint32_t bits;
-  memcpy(&bits, &v, sizeof bits);
-  if (!tf32 || (bits & 0x7f800000u) == 0x7f800000u) return v;
-  bits = (bits + 0x1000u) & ~0x1fffu;
-  memcpy(&v, &bits, sizeof v);
-  return v;
-}
-float value(Half h, bool) {
-  uint32_t bits = uint32_t(h.bits) << 16;
-  float v;
-  memcpy(&v, &bits, sizeof v);
-  return v;
-}
-
-// Columns of op(A), one after the other.
-template <class T, class E> std::vector<T> pack(bool transposed, int rows, int columns, const E *a, int lead, bool tf32) {
-  std::vector<T> packed(size_t(rows) * columns);
-  for (int c = 0; c < columns; ++c)
-    for (int r = 0; r < rows; ++r)
-      packed[size_t(c) * rows + r] = value(transposed ? a[size_t(r) * lead + c] : a[size_t(c) * lead + r], tf32);
-  return packed;
-}
-
 bool fits(int ta, int tb, int m, int n, int k, int lda, int ldb, int ldc) {
   return m >= 0 && n >= 0 && k >= 0 && ldc >= (m > 1 ? m : 1) && lda >= ((ta ? k : m) > 1 ? (ta ? k : m) : 1) &&
          ldb >= ((tb ? n : k) > 1 ? (tb ? n : k) : 1);

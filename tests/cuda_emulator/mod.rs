@@ -9,10 +9,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The libraries, each with its sources and the one it is linked to.
-pub const LIBRARIES: [(&str, &[&str], Option<&str>); 5] = [
+pub const LIBRARIES: [(&str, &[&str], Option<&str>); 6] = [
     ("libcuda.so", &["driver.cpp", "stream.cpp", "memory.cpp", "shared.cpp", "launch.cpp"], None),
     ("libnvrtc.so", &["nvrtc.cpp"], None),
     ("libcublas.so", &["cublas.cpp"], Some("libcuda.so")),
+    ("libcublasLt.so", &["cublaslt.cpp"], Some("libcuda.so")),
     ("libcudnn.so.9", &["cudnn.cpp"], Some("libcuda.so")),
     ("libnccl.so.2", &["nccl.cpp"], Some("libcuda.so")),
 ];

@@ -36,6 +36,17 @@ fn failed(doing: &str, error: CublasError) -> Error {
     Error::new(Kind::Device, format!("cuBLAS cannot {doing}")).found(format!("{:?}", error.0))
 }
 
+/// An error where operands and result have fewer values than a product of them has.
+pub(super) fn fits(there: [usize; 3], wanted: [usize; 3]) -> Result<()> {
+    if there.iter().zip(&wanted).all(|(there, wanted)| there >= wanted) {
+        return Ok(());
+    }
+    let values = |[a, b, c]: [usize; 3]| format!("{a}, {b} and {c} values");
+    Err(Error::new(Kind::Device, "a product of larger matrices than its operands are")
+        .expected(values(wanted))
+        .found(values(there)))
+}
+
 /// Products of so many pairs of matrices, each so many values behind the one before.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
@@ -116,11 +127,7 @@ impl Gpu {
             return Ok(());
         }
         let last = |i: usize, size: usize| (batch.count - 1) * batch.strides[i] + size;
-        if last(0, m * k) > a.len() || last(1, k * n) > b.len() || last(2, m * n) > c.len {
-            return Err(Error::new(Kind::Device, "a product of larger matrices than its operands are")
-                .expected(format!("{}, {} and {} values", last(0, m * k), last(1, k * n), last(2, m * n)))
-                .found(format!("{}, {} and {}", a.len(), b.len(), c.len)));
-        }
+        fits([a.len(), b.len(), c.len], [last(0, m * k), last(1, k * n), last(2, m * n)])?;
         if k == 0 {
             return if beta == T::default() { self.fill(c, m * n, beta) } else { Ok(()) };
         }

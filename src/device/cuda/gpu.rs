@@ -1,6 +1,7 @@
 //! A device that computes: its context, its stream, its compiled kernels.
 
 use super::dnn::Dnn;
+use super::lt::Lt;
 use super::module::Modules;
 use super::workspace::Workspace;
 use super::{driver_error, libraries};
@@ -36,6 +37,9 @@ pub(super) struct Inner {
     /// cuDNN, or why there is none, once somebody has wanted it; and whether nobody is to want it.
     pub dnn: OnceLock<Result<Dnn>>,
     pub without_dnn: AtomicBool,
+    /// The same of cuBLASLt.
+    pub lt: OnceLock<Result<Lt>>,
+    pub without_lt: AtomicBool,
     /// Bytes of memory that are taken on it.
     pub held: Arc<AtomicUsize>,
     /// In which layers work, one after the other.
@@ -111,6 +115,8 @@ impl Gpu {
             shared: Mutex::default(),
             dnn: OnceLock::new(),
             without_dnn: AtomicBool::new(false),
+            lt: OnceLock::new(),
+            without_lt: AtomicBool::new(false),
             capturing,
             precision: AtomicU8::new(0),
             modules,
@@ -170,6 +176,7 @@ impl Drop for Inner {
             if ctx::set_current(self.context).is_ok() {
                 modules.unload();
                 drop(self.dnn.take());
+                drop(self.lt.take());
                 self.shared.get_mut().unwrap_or_else(|e| e.into_inner()).release();
                 let _ = cublas::result::destroy_handle(self.blas);
                 if self.workspace != 0 {

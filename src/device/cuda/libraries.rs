@@ -1,7 +1,7 @@
-//! Finds the driver, NVRTC, cuBLAS, cuDNN and NCCL, or says what was looked for and where.
+//! Finds the driver, NVRTC, cuBLAS, cuBLASLt, cuDNN and NCCL, or says what was looked for and where.
 
 use crate::error::{Error, Kind, Result};
-use cudarc::{cublas, driver, nvrtc};
+use cudarc::{cublas, cublaslt, driver, nvrtc};
 use libloading::Library;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,23 @@ const DRIVER_FUNCTIONS: &[&str] = &[
     "cuMemFreeHost",
     "cuLaunchKernel",
     "cuGetErrorString",
+];
+
+/// The functions of cuBLASLt that Cortado calls.
+const LT_FUNCTIONS: &[&str] = &[
+    "cublasLtGetVersion",
+    "cublasLtCreate",
+    "cublasLtDestroy",
+    "cublasLtMatmulDescCreate",
+    "cublasLtMatmulDescSetAttribute",
+    "cublasLtMatmulDescDestroy",
+    "cublasLtMatrixLayoutCreate",
+    "cublasLtMatrixLayoutDestroy",
+    "cublasLtMatmulPreferenceCreate",
+    "cublasLtMatmulPreferenceSetAttribute",
+    "cublasLtMatmulPreferenceDestroy",
+    "cublasLtMatmulAlgoGetHeuristic",
+    "cublasLtMatmul",
 ];
 
 /// The oldest CUDA version a driver may have, as it says itself: 12.0. PTX of NVRTC 12 needs it.
@@ -95,6 +112,22 @@ pub(super) fn nvrtc() -> Result<()> {
 pub(super) fn cublas() -> Result<()> {
     // SAFETY: as above.
     find("CUDA library cuBLAS", "cublas", "nvidia-cublas", || unsafe { cublas::sys::is_culib_present() })
+}
+
+/// cuBLASLt, which multiplies matrices and does along what stands behind; whoever wants it can do without.
+pub(super) fn cublaslt() -> Result<()> {
+    // SAFETY: as above.
+    find("CUDA library cuBLASLt", "cublasLt", "nvidia-cublas", || unsafe {
+        cublaslt::sys::is_culib_present()
+    })?;
+    // SAFETY: the library is there. The functions are looked up, not called.
+    let lacking = LT_FUNCTIONS.iter().find(|name| unsafe {
+        cublaslt::sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()).is_err()
+    });
+    lacking.map_or(Ok(()), |name| {
+        Err(Error::new(Kind::Device, "the CUDA library cuBLASLt is too old")
+            .found(format!("it has no {name}")))
+    })
 }
 
 /// cuDNN, which convolves; whoever wants it can do without.

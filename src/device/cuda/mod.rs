@@ -1,4 +1,4 @@
-//! NVIDIA GPUs: the driver, NVRTC, cuBLAS and cuDNN, all found at run time. The only place that names CUDA.
+//! NVIDIA GPUs: the driver, NVRTC, cuBLAS, cuBLASLt and cuDNN, all found at run time. The only place that names CUDA.
 //!
 //! A [`Gpu`] is a device with a stream of its own on which everything happens in order. Kernels are CUDA C++ text beside the
 //! layers that launch them ([`Source`]); they are compiled for the device and the number type when first launched, and kept.
@@ -7,10 +7,12 @@ mod blas;
 mod cache;
 mod dnn;
 mod event;
+mod factor;
 mod gpu;
 mod graph;
 mod launch;
 mod libraries;
+mod lt;
 mod memory;
 mod module;
 mod nccl;
@@ -25,6 +27,7 @@ pub use event::Event;
 pub use gpu::Gpu;
 pub use graph::Graph;
 pub use launch::{Arg, Grid};
+pub use lt::{FusedProduct, cublaslt_version};
 pub use memory::{Memory, View};
 pub use module::Source;
 pub use nccl::Member;

@@ -4,7 +4,7 @@
 pub(crate) mod cuda;
 
 use crate::blob::Shape;
-use crate::device::{Bf16, Context, Memory};
+use crate::device::{Bf16, Context, FusedProduct, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Real, Transpose, gemm, parallel};
@@ -29,6 +29,8 @@ pub struct InnerProduct {
     sizes: [usize; 3],
     /// Weights, x and dy as a device multiplies them, where it rounds them.
     rounded: [Option<Memory<Bf16>>; 3],
+    /// Its forward pass on a device.
+    fused: FusedProduct,
 }
 
 /// Makes the layer.
@@ -40,7 +42,8 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
             .found(0)
             .in_field("inner_product_param.num_output"));
     }
-    Ok(Box::new(InnerProduct { param, sizes: [0; 3], rounded: [None, None, None] }))
+    let (rounded, fused) = ([None, None, None], FusedProduct::default());
+    Ok(Box::new(InnerProduct { param, sizes: [0; 3], rounded, fused }))
 }
 
 /// Elements that one task takes.

@@ -27,10 +27,19 @@ impl<T: Real> DeviceCode<T> for InnerProduct {
     fn forward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let ([m, n, k], [rw, rx, _]) = (self.sizes, &mut self.rounded);
         let (w, x) = (gpu.operand(rw, io.params.device(0)?)?, gpu.operand(rx, io.bottom.device(0)?)?);
-        let y = io.top.device(0)?;
-        gpu.product([false, !self.param.transpose()], [m, n, k], T::one(), x, w, T::zero(), y, ONE)?;
-        let (bias, own) = (self.param.bias_term().then_some(1), 1 + usize::from(self.param.bias_term()));
-        ending::launch(gpu, self.channels(), (&io.params, own, bias), io.tail, View::NONE, y)
+        let (y, has_bias, transpose) =
+            (io.top.device(0)?, self.param.bias_term(), [false, !self.param.transpose()]);
+        let bias = if has_bias { io.params.device(1)? } else { View::NONE };
+        let relu = *io.tail == [Step::Relu { slope: 0.0 }];
+        let done = self.fused.run(gpu, transpose, [m, n, k], [x, w], y, bias, relu)?;
+        if done.is_none() {
+            gpu.product(transpose, [m, n, k], T::one(), x, w, T::zero(), y, ONE)?;
+        }
+        // What is left.
+        let bias = (has_bias && done.is_none()).then_some(1);
+        let tail = if done == Some(true) { &[] } else { io.tail };
+        let own = 1 + usize::from(has_bias);
+        ending::launch(gpu, self.channels(), (&io.params, own, bias), tail, View::NONE, y)
     }
 
     fn backward(&mut self, gpu: &Gpu, _: &Context<T>, mut io: Backward<T>) -> Result<()> {

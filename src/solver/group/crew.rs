@@ -1,8 +1,11 @@
 //! The solvers of the other devices, each in a thread of its own.
+//!
+//! A layer that runs on the host spreads its loops over a pool, and each of these solvers has one, as large as that of the first. In a pool that
+//! they shared with their caller, a thread that waits for the others ([`Meeting`]) could be the one that they wait for.
 
 use super::meeting::Meeting;
 use super::{Seat, ordinals};
-use crate::device::{Gpu, Member};
+use crate::device::{Gpu, Member, Pool};
 use crate::error::{Error, Kind, Result};
 use crate::math::Real;
 use crate::proto::caffe::{SolverParameter, solver_parameter::SolverMode};
@@ -84,7 +87,7 @@ impl Drop for Watch {
     }
 }
 
-fn work<T: Real>(mut solver: Solver<T>, orders: &Receiver<Order<T>>) {
+fn work<T: Real>(mut solver: Solver<T>, orders: Receiver<Order<T>>) {
     while let Ok(order) = orders.recv() {
         let done = match order {
             Order::Iterate(keep) => solver.iterate(keep, &mut Silent),
@@ -146,9 +149,10 @@ impl<T: Real> Solver<T> {
             let ordinal = other.device().map_or(0, Gpu::ordinal);
             let watch = Watch(meeting.clone(), ordinal);
             let thread = thread::Builder::new().name(format!("gpu-{ordinal}"));
+            let pool = Pool::alike()?;
             let thread = thread.spawn(move || {
                 let _watch = watch;
-                work(other, &taken);
+                pool.install(|| work(other, taken));
             });
             let failed = |e| Error::new(Kind::Device, format!("cannot start a thread: {e}"));
             self.threads.0.push(thread.map_err(failed)?);

@@ -91,6 +91,8 @@ fn close(a: &Pass, b: &Pass, tolerance: f64) {
 #[test]
 fn in_training_a_relu_is_done_along_forward() {
     let Some(gpu) = super::gpu() else { return };
+    // Launches are counted, and what cuBLASLt does along is none.
+    gpu.set_cublaslt(false);
     let slope = "relu_param { negative_slope: 0.2 }";
     let text = input("TRAIN")
         + &convolution("a", "x", "kernel_size: 3 pad: 1 group: 2")
@@ -124,8 +126,9 @@ fn in_training_a_relu_is_done_along_forward() {
 #[test]
 fn in_a_test_whole_chains_are_one_launch() {
     let Some(gpu) = super::gpu() else { return };
-    // Its launches are counted, those of cuDNN not.
+    // Its launches are counted, what cuDNN and cuBLASLt do is not.
     gpu.set_cudnn(false);
+    gpu.set_cublaslt(false);
     let text = input("TEST")
         + &convolution("a", "x", "kernel_size: 3 pad: 1")
         + &layer("BatchNorm", "bn", "a", "a", "")

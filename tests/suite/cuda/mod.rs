@@ -7,6 +7,7 @@ mod emulator;
 mod faults;
 mod fusion;
 mod graphs;
+mod inner_products;
 mod labels;
 mod layers;
 mod nvrtc;

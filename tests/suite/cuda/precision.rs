@@ -20,10 +20,13 @@ fn gpu(precision: Precision) -> Option<Gpu> {
     Some(gpu)
 }
 
-/// Products that this thread has asked cuBLAS for, of full width and in bf16; nothing on a real GPU.
+/// Products that this thread has asked cuBLAS and cuBLASLt for, of full width and in bf16; nothing on a real GPU.
 fn products() -> Option<[u32; 2]> {
-    let count = |name: &[u8]| super::count("libcublas.so", name);
-    Some([count(b"emulator_products")?, count(b"emulator_products_in_bf16")?])
+    let (blas, lt) = ("libcublas.so", "libcublasLt.so");
+    let full = super::count(blas, b"emulator_products")? + super::count(lt, b"emulator_lt_products")?;
+    let rounded = super::count(blas, b"emulator_products_in_bf16")?
+        + super::count(lt, b"emulator_lt_products_in_bf16")?;
+    Some([full, rounded])
 }
 
 /// Convolutions of all kinds, with a batch in one part, and inner products both ways round.

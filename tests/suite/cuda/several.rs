@@ -2,7 +2,7 @@
 
 use cortado::Result;
 use cortado::blob::Shape;
-use cortado::device::{Context, Gpu};
+use cortado::device::{Context, Gpu, Pool};
 use cortado::layers::{Backward, Forward, Layer, Reads, Setup, registry};
 use cortado::math::Real;
 use cortado::net::{Iterations, Keep};
@@ -10,6 +10,7 @@ use cortado::proto::caffe::{FillerParameter, LayerParameter};
 use cortado::proto::parse_solver;
 use cortado::solver::{Action, Event, Observer, Silent, Solver};
 use std::path::Path;
+use std::sync::Mutex;
 
 /// Digits of 4 × 4 points in three classes, as files of MNIST's format; `wrong` is the number of one with a label that is none.
 fn digits(folder: &Path, wrong: Option<usize>) -> String {
@@ -217,18 +218,26 @@ fn gradients_are_averaged_while_backward_goes_on() {
     let Some(gpus) = super::gpus(2) else { return };
     let folder = tempfile::tempdir().unwrap();
     let images = digits(folder.path(), None);
-    let mut solver = solver::<f32>(&text(&images, 4, "", ""), &gpus);
-    solver.set_graphs(false);
-    solver.step(4, &mut Silent).unwrap();
-    let Some(all) = super::collectives() else { return };
-    // Weights and bias of three layers in each iteration, the shared ones behind the first layer that has them. In the first iterations all
-    // are behind backward; then there are launches between.
-    let iterations: Vec<&[u32]> = all[all.len() - 24..].chunks(6).collect();
-    assert!(iterations[0].iter().all(|n| *n == iterations[0][0]), "{iterations:?}");
-    for one in &iterations[2..] {
-        let layers: Vec<&[u32]> = one.chunks(2).collect();
-        assert!(layers.iter().all(|l| l[0] == l[1]), "{iterations:?}");
-        assert!(layers[0][0] < layers[1][0] && layers[1][0] < layers[2][0], "{iterations:?}");
+    for passes in ["", "iter_size: 3"] {
+        let mut solver = solver::<f32>(&text(&images, 4, passes, ""), &gpus);
+        solver.set_graphs(false);
+        let before = super::collectives().map_or(0, |all| all.len());
+        solver.step(4, &mut Silent).unwrap();
+        let Some(all) = super::collectives() else { return };
+        // Weights and histories are sent to all. Then weights and bias of three layers in each iteration, however many passes it has, the shared ones behind
+        // the first layer that has them. In the first iterations all are behind backward; then there are launches between.
+        let asked = &all[before..];
+        assert_eq!(asked.len(), 12 + 4 * 6, "{passes}: {asked:?}");
+        let iterations: Vec<&[u32]> = asked[12..].chunks(6).collect();
+        assert!(
+            iterations[..2].iter().all(|one| one.iter().all(|n| *n == one[0])),
+            "{passes}: {iterations:?}"
+        );
+        for one in &iterations[2..] {
+            let layers: Vec<&[u32]> = one.chunks(2).collect();
+            assert!(layers.iter().all(|l| l[0] == l[1]), "{passes}: {iterations:?}");
+            assert!(layers[0][0] < layers[1][0] && layers[1][0] < layers[2][0], "{passes}: {iterations:?}");
+        }
     }
 }
 
@@ -292,6 +301,9 @@ fn a_stop_reaches_all_behind_the_same_iteration() {
 /// y = g·x with a number g that is learned, and code for the host alone.
 struct Gain;
 
+/// Over how many threads the host's loops would have been spread, each time that it ran.
+static THREADS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
 fn gain<T: Real>(_: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     Ok(Box::new(Gain))
 }
@@ -305,6 +317,7 @@ impl<T: Real> Layer<T> for Gain {
         Ok(vec![bottom[0].clone()])
     }
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
+        THREADS.lock().unwrap().push(rayon::current_num_threads());
         let g = io.params.data(0)[0];
         io.top.get(0).iter_mut().zip(io.bottom.get(0)).for_each(|(y, &x)| *y = g * x);
         Ok(())
@@ -337,4 +350,11 @@ fn gradients_of_a_layer_on_the_host_are_averaged_too() {
         matches!(&state, Iterations::Refused(why) if why.contains("\"volume\" (Gain) runs on the host")),
         "{state:?}"
     );
+    // The other device's thread has as many threads to compute with as the first's.
+    THREADS.lock().unwrap().clear();
+    let pool = Pool::new(5).unwrap();
+    let (again, _) = pool.install(|| train::<f64>(&text(4), &gpus, true, 5));
+    assert!(again == both, "other threads, other weights");
+    let threads = THREADS.lock().unwrap();
+    assert!(threads.len() == 2 * 5 && threads.iter().all(|n| *n == 5), "{threads:?}");
 }

@@ -112,7 +112,9 @@ fn compare<T: Real>(gpu: &Gpu, tolerance: f64) {
 
 #[test]
 fn host_and_device_agree() {
-    if let Some(gpu) = super::gpu() {
+    for cublaslt in [true, false] {
+        let Some(gpu) = super::gpu() else { return };
+        gpu.set_cublaslt(cublaslt);
         compare::<f64>(&gpu, 1e-11);
         compare::<f32>(&gpu, 1e-4);
     }

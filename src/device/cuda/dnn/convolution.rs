@@ -3,11 +3,12 @@
 use super::api::{self, Descriptor, Life, Performance, Status};
 use super::{Dnn, Gpu};
 use crate::blob::Element;
+use crate::device::cuda::factor::Factor;
 use crate::device::{Precision, View};
 use crate::error::{Error, Kind, Result};
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
-use std::ptr::{from_ref, null_mut};
+use std::ptr::null_mut;
 
 /// The sizes of a convolution, with an extent for each axis behind the channels.
 #[derive(Clone, Copy, Debug)]
@@ -284,25 +285,6 @@ impl<T: Element> Convolution<T> {
         // SAFETY: as above.
         let status = unsafe { (dnn.api.bias)(dnn.handle, one.at(), top, data(dy), one.at(), bias, data(db)) };
         dnn.api.check("sum up the gradient of a bias", status)
-    }
-}
-
-/// A factor as cuDNN reads it: a `float`, but a `double` for doubles.
-enum Factor {
-    Single(f32),
-    Double(f64),
-}
-
-impl Factor {
-    fn new<T>(value: f64) -> Factor {
-        if size_of::<T>() == 4 { Factor::Single(value as f32) } else { Factor::Double(value) }
-    }
-
-    fn at(&self) -> *const c_void {
-        match self {
-            Factor::Single(value) => from_ref(value).cast(),
-            Factor::Double(value) => from_ref(value).cast(),
-        }
     }
 }
 
