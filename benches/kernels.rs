@@ -4,7 +4,7 @@
 //! One thread unless `RAYON_NUM_THREADS` says otherwise: `cargo bench --bench kernels -- lenet`.
 
 use cortado::blob::{Buffer, Weights};
-use cortado::math::{Convolution, Ending, Geometry, Transpose, gemm};
+use cortado::math::{Convolution, Ending, Geometry, Layout, Layouts, Transpose, gemm};
 use cortado::net::Net;
 use cortado::proto::{parse_net, parse_solver};
 use cortado::solver::update::{self, Step};
@@ -104,18 +104,29 @@ fn convolutions(criterion: &mut Criterion) {
         ("one image 3x3 256", [1, 1, 256, 256, 14, 3, 1, 1]),
         ("one image 3x3 512", [1, 1, 512, 512, 7, 3, 1, 1]),
     ] {
-        one_image(&mut group, name, sizes);
+        one_image(&mut group, name, Layouts::default(), sizes);
+    }
+    // The same for images with their channels in blocks.
+    let blocks = Layouts { bottom: Layout::Blocks, other: Layout::Blocks, top: Layout::Blocks };
+    for (name, sizes) in [
+        ("blocks 1x1 narrow", [1, 1, 256, 64, 56, 1, 0, 1]),
+        ("blocks 1x1 stride 2", [1, 1, 256, 512, 56, 1, 0, 2]),
+        ("blocks 3x3 64", [1, 1, 64, 64, 56, 3, 1, 1]),
+        ("blocks 3x3 256", [1, 1, 256, 256, 14, 3, 1, 1]),
+    ] {
+        one_image(&mut group, name, blocks, sizes);
     }
 }
 
-fn one_image(group: &mut BenchmarkGroup<WallTime>, name: &str, sizes: [usize; 8]) {
+fn one_image(group: &mut BenchmarkGroup<WallTime>, name: &str, layouts: Layouts, sizes: [usize; 8]) {
     let (plan, [x, w, mut y]) = plan(sizes);
-    let mut prepared = vec![0.0; plan.prepared_len::<f32>()];
+    let mut prepared = vec![0.0; plan.prepared_len::<f32>(layouts)];
     assert!(!prepared.is_empty(), "{name} has no order of its own");
-    plan.prepare(&w, &mut prepared);
+    assert!(layouts == Layouts::default() || plan.takes_blocks::<f32>(), "{name} takes no blocks");
+    plan.prepare(&w, layouts, &mut prepared);
     group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
     group.bench_function(format!("{name} prepared"), |b| {
-        b.iter(|| plan.forward_prepared(&x, &prepared, &Ending::none(), &mut y))
+        b.iter(|| plan.forward_prepared(&x, &prepared, layouts, &Ending::none(), &mut y))
     });
 }
 

@@ -1,0 +1,101 @@
+//! Images whose channels lie in blocks.
+
+use super::*;
+
+/// Every way in which images may lie, planes alone first.
+pub(super) fn layouts() -> impl Iterator<Item = Layouts> {
+    let layout = |i: usize| if i.is_multiple_of(2) { Layout::Planes } else { Layout::Blocks };
+    (0..8).map(move |i| Layouts { bottom: layout(i), other: layout(i / 2), top: layout(i / 4) })
+}
+
+/// A batch of planes as `layout` has it or, if not `forth`, the way back.
+pub(super) fn laid<T: Real>(
+    x: &[T],
+    channels: usize,
+    pixels: usize,
+    lanes: usize,
+    layout: Layout,
+    forth: bool,
+) -> Vec<T> {
+    let mut to = x.to_vec();
+    if layout == Layout::Blocks {
+        for i in 0..x.len() {
+            let (image, channel, pixel) = (i / pixels / channels, i / pixels % channels, i % pixels);
+            let block = image * channels / lanes + channel / lanes;
+            let j = (block * pixels + pixel) * lanes + channel % lanes;
+            let (from, at) = if forth { (i, j) } else { (j, i) };
+            to[at] = x[from];
+        }
+    }
+    to
+}
+
+#[test]
+fn images_in_blocks_agree_with_the_definition() {
+    for g in [
+        square(1, 1, 32, 64, &[13, 11], 1, 0, 1, 1),
+        square(5, 1, 16, 32, &[5, 3], 1, 0, 1, 1),
+        square(2, 1, 48, 32, &[7, 9], 1, 0, 2, 1),
+        // Sums in several blocks, large weights, large images.
+        square(2, 1, 528, 32, &[9, 9], 1, 0, 1, 1),
+        square(2, 1, 512, 288, &[6, 5], 1, 0, 1, 1),
+        square(1, 1, 16, 32, &[60, 61], 1, 0, 1, 1),
+        // Winograd's way: few tiles, many, and many channels.
+        square(1, 1, 32, 64, &[13, 14], 3, 1, 1, 1),
+        square(3, 1, 16, 32, &[7, 6], 3, 1, 1, 1),
+        square(2, 1, 16, 32, &[9, 11], 5, 2, 1, 1),
+        square(1, 1, 16, 32, &[9, 11], 2, 1, 1, 1),
+        square(1, 1, 16, 32, &[9, 11], 4, 0, 1, 1),
+        square(1, 1, 16, 32, &[38, 37], 3, 0, 1, 1),
+        square(3, 1, 16, 96, &[17, 17], 3, 1, 1, 1),
+        square(1, 1, 256, 32, &[8, 8], 3, 1, 1, 1),
+    ] {
+        for isa in isas() {
+            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+            plan.winograd = Winograd::forced(&g, plan.output()).unwrap_or_default();
+            assert!(plan.takes_blocks::<f32>() && plan.takes_blocks::<f64>(), "{g:?}");
+            check_plan::<f32>(isa, &plan);
+            check_plan::<f64>(isa, &plan);
+        }
+    }
+    for g in [
+        square(1, 1, 24, 64, &[13, 11], 1, 0, 1, 1),
+        square(1, 1, 64, 24, &[13, 11], 1, 0, 1, 1),
+        square(1, 2, 64, 64, &[13, 11], 1, 0, 1, 1),
+        square(1, 1, 64, 64, &[13, 11], 1, 1, 1, 1),
+        square(1, 1, 64, 64, &[13, 11], 3, 1, 2, 1),
+        square(1, 64, 64, 64, &[13, 11], 3, 1, 1, 1),
+    ] {
+        let plan = Convolution::on(Isa::detect(), &g).expect("a valid geometry");
+        assert!(!plan.takes_blocks::<f32>() || simd::kernels::<f32>(plan.isa).lanes() < 16, "{g:?}");
+    }
+}
+
+#[test]
+fn small_images_turned_into_blocks_agree_with_the_definition() {
+    for g in [
+        square(35, 1, 16, 32, &[5, 6], 3, 1, 1, 1),
+        square(9, 1, 32, 32, &[12, 11], 5, 2, 1, 1),
+        square(33, 1, 32, 64, &[6, 7], 4, 0, 1, 1),
+        square(9, 1, 32, 96, &[13, 11], 2, 1, 1, 1),
+    ] {
+        let tiles = Tiles::suited(&g, &g.output().expect("a valid geometry")).expect("a kernel of 2 to 5");
+        for isa in isas() {
+            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+            plan.winograd = Winograd { small: [Some(tiles), Some(tiles.turned())], ..Winograd::default() };
+            let kernels = simd::kernels::<f32>(isa);
+            // Back, from 32 to 16 channels fill no panel of the widest vectors.
+            assert!(
+                plan.small(kernels, 0).is_some()
+                    && plan.small(kernels, 1).is_some() == (g.channels >= kernels.columns())
+            );
+            check_plan::<f32>(isa, &plan);
+            check_plan::<f64>(isa, &plan);
+        }
+    }
+    let chosen = |g: Geometry| {
+        Convolution::on(Isa::detect(), &g).expect("a valid geometry").winograd.small.map(|s| s.is_some())
+    };
+    assert_eq!(chosen(square(100, 1, 32, 32, &[16, 16], 5, 2, 1, 1)), [true; 2]);
+    assert_eq!(chosen(square(100, 2, 32, 32, &[16, 16], 5, 2, 1, 1)), [false; 2]);
+}
