@@ -1,12 +1,11 @@
-//! 1×1 convolutions of weights that were put in order once, over images whose channels lie in blocks.
+//! 1×1 convolutions of weights that were put in order, over images whose channels lie in blocks.
 //!
 //! Where channels of a pixel lie side by side in memory, as many as a vector holds, a tile reads its windows where they lie,
 //! and writes its results in two runs: nothing is packed, and few rows are under way at once. Images in planes, as all
 //! others read and write them, are turned bit by bit on their way in or out.
 
-use super::Convolution;
 use super::prepared::panels;
-use super::winograd::Tiles;
+use super::winograd::{Filters, Tiles};
 use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::{Split, transpose};
@@ -14,7 +13,7 @@ use crate::math::gemm::product::Cut;
 use crate::math::parallel::{for_each_chunk, for_each_index};
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
-use crate::math::simd::{self, Blocked, Kernels, Next, Run, Turn};
+use crate::math::simd::{Blocked, Kernels, Next, Run, Turn};
 use std::ops::Range;
 
 /// How the numbers of a batch of images lie.
@@ -118,20 +117,28 @@ struct Pass<'a, T: 'static> {
     y: Shared<'a, T>,
 }
 
-/// `y = end(w * x)` for prepared weights.
+/// The extents of a 1×1 convolution.
+#[derive(Clone, Copy)]
+pub(super) struct Extents {
+    pub batch: usize,
+    /// Pixels of an image.
+    pub pixels: usize,
+    pub channels: usize,
+    pub outputs: usize,
+}
+
+/// `y = end(w * x)` for weights in order: for each panel of outputs, for each channel, those of the outputs side by side.
 pub(super) fn forward<T: Real>(
-    plan: &Convolution,
+    kernels: &'static Kernels<T>,
+    Extents { batch, pixels, channels, outputs }: Extents,
     x: &[T],
     layouts: Layouts,
     w: &[T],
     end: &Ending<T>,
     y: &mut [T],
 ) {
-    let g = &plan.geometry;
-    let kernels = simd::kernels::<T>(plan.isa);
     let lanes = kernels.lanes();
-    let (pixels, channels, outputs) = (plan.windows.pixels, g.channels, g.num_output);
-    let all = g.batch * pixels;
+    let all = batch * pixels;
     assert!(x.len() >= all * channels && y.len() >= all * outputs && w.len() >= channels * outputs);
     assert!(end.other.is_none_or(|other| other.len() >= all * outputs));
     let size = size_of::<T>();
@@ -174,16 +181,15 @@ pub(super) fn forward<T: Real>(
 
 /// The same by Winograd's way, for which images in planes are turned before and after.
 pub(super) fn forward_tiles<T: Real>(
-    plan: &Convolution,
+    kernels: &Kernels<T>,
     tiles: &Tiles,
     x: &[T],
     layouts: Layouts,
-    w: &[T],
+    filters: &Filters<T>,
     end: &Ending<T>,
     y: &mut [T],
 ) {
-    let (g, kernels) = (&plan.geometry, simd::kernels::<T>(plan.isa));
-    let (plane, pixels) = (plan.windows.plane(), plan.windows.pixels);
+    let [plane, pixels] = [tiles.input, tiles.output].map(|of| of[0] * of[1]);
     let turned = |of: &[T], layout: Layout, pixels, to: &mut [T]| {
         if layout == Layout::Planes {
             to_blocks(kernels, of, pixels, to);
@@ -204,11 +210,10 @@ pub(super) fn forward_tiles<T: Real>(
         let x = if layouts.bottom == Layout::Planes { x_aside } else { x };
         let aside = if layouts.other == Layout::Planes { &*other_aside } else { other };
         let end = Ending { other: end.other.map(|_| aside), ..*end };
-        let channels = [g.channels, g.num_output];
         if layouts.top == Layout::Blocks {
-            return tiles.convolve_blocks(kernels, w, channels, x, &end, y);
+            return tiles.convolve_blocks(kernels, filters, x, &end, y);
         }
-        tiles.convolve_blocks(kernels, w, channels, x, &end, y_aside);
+        tiles.convolve_blocks(kernels, filters, x, &end, y_aside);
         to_planes(kernels, y_aside, pixels, y);
     });
 }

@@ -10,7 +10,9 @@ mod depthwise;
 mod direct;
 mod forward;
 mod geometry;
+mod laid;
 mod operands;
+mod outer;
 mod prepared;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use super::parallel::{for_each_chunk, sum_of};
 use super::scratch::scratch;
 use super::simd::{self, Isa};
 use crate::error::Result;
+use blocked::Extents;
 use data::DataForm;
 use depthwise::Depthwise;
 use direct::{Batch, Direct, packed_cycles};
@@ -369,6 +372,12 @@ impl Convolution {
                 }
             },
         );
+    }
+
+    /// Those of a 1×1 convolution.
+    fn extents(&self) -> Extents {
+        let (g, pixels) = (&self.geometry, self.windows.pixels);
+        Extents { batch: g.batch, pixels, channels: g.channels, outputs: g.num_output }
     }
 
     /// Length of the sums of a forward pass.

@@ -90,17 +90,29 @@ pub(super) fn prepare<T: Real>(plan: &Convolution, w: &[T], layouts: Layouts, pr
         return;
     }
     for (w, prepared) in w.chunks_exact(outputs * depth).zip(prepared.chunks_exact_mut(len)) {
-        let (a, out) =
-            (Matrix { data: w, lane_step: depth, k_step: 1, scale: T::one() }, Shared::new(prepared));
-        for_each_index(panels(kernels).count(outputs), 1, |i| {
-            let panel = panels(kernels).panel(i, outputs);
-            let part = out.part(panel.start * depth, panel.width * depth);
-            // SAFETY: panels lie one after another, and no other task has this one.
-            let part = unsafe { std::slice::from_raw_parts_mut(part.at(0), part.len()) };
-            part.fill(T::zero());
-            a.panel(kernels, panel.start..panel.start + panel.len, 0..depth, panel.width, part);
-        });
+        let rows = Matrix { data: w, lane_step: depth, k_step: 1, scale: T::one() };
+        order(kernels, &rows, [outputs, depth], prepared);
     }
+}
+
+/// Puts a matrix of so many lanes and columns in order: for each panel of lanes, for each column, its numbers side by side.
+pub(super) fn order<T: Real>(
+    kernels: &Kernels<T>,
+    matrix: &Matrix<T>,
+    [lanes, depth]: [usize; 2],
+    out: &mut [T],
+) {
+    let out = Shared::new(out);
+    for_each_index(panels(kernels).count(lanes), 1, |i| {
+        let panel = panels(kernels).panel(i, lanes);
+        let part = out.part(panel.start * depth, panel.width * depth);
+        // SAFETY: panels lie one after another, and no other task has this one.
+        let part = unsafe { std::slice::from_raw_parts_mut(part.at(0), part.len()) };
+        if panel.len < panel.width {
+            part.fill(T::zero());
+        }
+        matrix.panel(kernels, panel.start..panel.start + panel.len, 0..depth, panel.width, part);
+    });
 }
 
 /// `y = end(w * x)` for prepared weights.
@@ -116,9 +128,12 @@ pub(super) fn forward<T: Real>(
     let outputs = plan.geometry.num_output / plan.geometry.groups;
     let way = way::<T>(plan, layouts);
     match way {
-        Some(Way::Blocks) => return blocked::forward(plan, x, layouts, prepared, end, y),
+        Some(Way::Blocks) => {
+            return blocked::forward(simd::kernels(plan.isa), plan.extents(), x, layouts, prepared, end, y);
+        }
         Some(Way::TilesOfBlocks(tiles)) => {
-            return blocked::forward_tiles(plan, tiles, x, layouts, prepared, end, y);
+            let filters = Filters { data: prepared, ordered: true, ..plan.filters(prepared, 0, false) };
+            return blocked::forward_tiles(simd::kernels(plan.isa), tiles, x, layouts, &filters, end, y);
         }
         _ => {}
     }

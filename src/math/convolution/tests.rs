@@ -113,6 +113,15 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
             let y = laid(&y, g.num_output, pixels, lanes, layouts.top, false);
             assert_near(&y, &narrow(want), plan.depth(), &what(&format!("{pass}, prepared, {layouts:?}")));
         }
+        for layouts in layouts().take(count).step_by(step) {
+            let x = laid(&x, g.channels, g.input.iter().product(), lanes, layouts.bottom, true);
+            let other = end.other.map(|x| laid(x, g.num_output, pixels, lanes, layouts.other, true));
+            let mut y = vec![T::nan(); dy.len()];
+            let end = Ending { other: other.as_deref(), ..*end };
+            plan.forward_laid(&x, &w, layouts, &end, &mut y);
+            let y = laid(&y, g.num_output, pixels, lanes, layouts.top, false);
+            assert_near(&y, &narrow(want), plan.depth(), &what(&format!("{pass}, laid, {layouts:?}")));
+        }
     };
     forward(&Ending::none(), &want, "forward");
     let channel = |i: usize| i / pixels % g.num_output;
@@ -131,19 +140,28 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
     want.iter_mut().zip(&other).for_each(|(y, x)| *y += x.as_f64());
     forward(&Ending { other: Some(&other), ..end }, &relu(&want), "forward with all that and other numbers");
 
-    let mut dx = vec![T::nan(); x.len()];
-    plan.backward_data(&w, &dy, &mut dx);
-    assert_near(&dx, &narrow(&want_dx), plan.depth() * g.num_output, &what("backward data"));
+    let count = if plan.takes_blocks_back::<T>() { 8 } else { 1 };
+    let lanes = simd::kernels::<T>(isa).lanes();
+    for layouts in layouts().take(count).filter(|l| l.other == Layout::Planes) {
+        let what = |pass: &str| what(&format!("backward {pass}, {layouts:?}"));
+        let inner = g.input.iter().product();
+        let x = laid(&x, g.channels, inner, lanes, layouts.bottom, true);
+        let dy = laid(&dy, g.num_output, pixels, lanes, layouts.top, true);
+        let mut dx = vec![T::nan(); x.len()];
+        plan.backward_data_laid(&w, &dy, layouts, &mut dx);
+        let dx = laid(&dx, g.channels, inner, lanes, layouts.bottom, false);
+        assert_near(&dx, &narrow(&want_dx), plan.depth() * g.num_output, &what("data"));
 
-    let mut dw = vec![T::from_f64(0.25); w.len()];
-    plan.backward_weights(&x, &dy, &mut dw);
-    assert_near(&dw, &narrow(&want_dw), g.batch * pixels, &what("backward weights"));
+        let mut dw = vec![T::from_f64(0.25); w.len()];
+        plan.backward_weights_laid(&x, &dy, layouts, &mut dw);
+        assert_near(&dw, &narrow(&want_dw), g.batch * pixels, &what("weights"));
 
-    let mut db = vec![T::from_f64(0.5); g.num_output];
-    plan.backward_bias(&dy, &mut db);
-    let mut want = vec![0.5; g.num_output];
-    dy64.iter().enumerate().for_each(|(i, &dy)| want[i / pixels % g.num_output] += dy);
-    assert_near(&db, &narrow(&want), g.batch * pixels, &what("backward bias"));
+        let mut db = vec![T::from_f64(0.5); g.num_output];
+        plan.backward_bias_laid(&dy, layouts.top, &mut db);
+        let mut want = vec![0.5; g.num_output];
+        dy64.iter().enumerate().for_each(|(i, &dy)| want[i / pixels % g.num_output] += dy);
+        assert_near(&db, &narrow(&want), g.batch * pixels, &what("bias"));
+    }
 }
 
 fn geometries() -> Vec<Geometry> {
@@ -347,6 +365,14 @@ fn bits_do_not_depend_on_threads() {
                     plan.forward_prepared(&x, &prepared, layouts, &Ending::none(), &mut y);
                 }
                 again.extend(y);
+            }
+            for layouts in layouts().take(if plan.takes_blocks_back::<f32>() { 8 } else { 0 }) {
+                let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+                plan.forward_laid(&x, &w, layouts, &Ending::none(), &mut y);
+                plan.backward_data_laid(&w, &dy, layouts, &mut dx);
+                plan.backward_weights_laid(&x, &dy, layouts, &mut dw);
+                plan.backward_bias_laid(&dy, layouts.top, &mut db);
+                again.extend([y, dx, dw].concat());
             }
             (y, dx, dw, (db, again))
         });

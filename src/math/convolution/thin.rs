@@ -87,6 +87,20 @@ impl Thin {
         });
     }
 
+    /// The same where channels lie in blocks of so many lanes.
+    pub(super) fn put_blocks<T: Real>(&self, lanes: usize, left: &[T], x: &mut [T]) {
+        for_each_chunk(x, self.grain() / self.pixels * self.plane * lanes, |offset, x| {
+            let left = left[offset / self.plane * self.pixels..].chunks_exact(self.pixels * lanes);
+            for (block, left) in x.chunks_exact_mut(self.plane * lanes).zip(left) {
+                block.fill(T::zero());
+                for (left, &start) in left.chunks_exact(self.line * lanes).zip(&self.starts) {
+                    let pixels = block[start * lanes..].chunks_mut(lanes).step_by(self.step);
+                    pixels.zip(left.chunks_exact(lanes)).for_each(|(x, left)| x.copy_from_slice(left));
+                }
+            }
+        });
+    }
+
     /// Elements of whole planes of the output.
     fn grain(&self) -> usize {
         GRAIN.div_ceil(self.plane) * self.pixels

@@ -5,13 +5,14 @@ use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::outer::products;
 use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Patch, Spread, SpreadPixels,
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Outer, Patch, Spread, SpreadPixels,
     Turn,
 };
 use crate::math::Real;
@@ -34,6 +35,18 @@ where
 {
     // SAFETY: the caller keeps the contract of `pixels`; the features are enabled here.
     unsafe { pixels::<T, Avx512, MR>(t) }
+}
+
+/// Rows of a tile of outer products.
+const ROWS_OF_OUTER: usize = 8;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn outer<T: Real, const NV: usize>(t: &Outer<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `products`; the features are enabled here.
+    unsafe { products::<T, Avx512, ROWS_OF_OUTER, NV>(t) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -293,6 +306,8 @@ where
                 strip::<T, 8, 3>,
             ],
         ],
+        outer: [outer::<T, 1>, outer::<T, 2>, outer::<T, 3>],
+        outer_rows: ROWS_OF_OUTER,
         copy: copy::<T>,
         stream: stream::<T>,
         fence: fence::<T>,

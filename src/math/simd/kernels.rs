@@ -4,6 +4,7 @@ use super::blocked::Blocked;
 use super::lanes::Lanes;
 use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
+use super::outer;
 use super::patch::{Correlate, Patch};
 use super::pixels::{GatherPixels, SpreadPixels};
 use super::rows::{ROWS, Rows};
@@ -23,6 +24,9 @@ pub struct Kernels<T: 'static> {
     /// `blocked[i]` computes tiles of `i + 1` pixels and two vectors of outputs.
     pub(super) blocked: &'static [unsafe fn(&Blocked<T>)],
     pub(super) strips: strip::Table<T>,
+    /// `outer[v - 1]` sums outer products of `outer_rows` rows and `v` vectors.
+    pub(super) outer: outer::Table<T>,
+    pub(super) outer_rows: usize,
     pub(super) copy: unsafe fn(&Copy<T>),
     pub(super) stream: unsafe fn(&[T], &mut [T]),
     pub(super) fence: unsafe fn(),

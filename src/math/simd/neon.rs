@@ -5,13 +5,14 @@ use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::outer::products;
 use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Patch, Spread, SpreadPixels,
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Outer, Patch, Spread, SpreadPixels,
     Turn,
 };
 use crate::math::Real;
@@ -50,6 +51,18 @@ where
 {
     // SAFETY: the caller keeps the contract of `pixels`; the feature is enabled here.
     unsafe { pixels::<T, Neon, MR>(t) }
+}
+
+/// Rows of a tile of outer products.
+const ROWS_OF_OUTER: usize = 4;
+
+#[target_feature(enable = "neon")]
+unsafe fn outer<T: Real, const NV: usize>(t: &Outer<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `products`; the feature is enabled here.
+    unsafe { products::<T, Neon, ROWS_OF_OUTER, NV>(t) }
 }
 
 #[target_feature(enable = "neon")]
@@ -297,6 +310,8 @@ where
                 strip::<T, 8, 3>,
             ],
         ],
+        outer: [outer::<T, 1>, outer::<T, 2>, outer::<T, 3>],
+        outer_rows: ROWS_OF_OUTER,
         copy: copy::<T>,
         stream: stream::<T>,
         fence: fence::<T>,

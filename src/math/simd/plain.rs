@@ -5,13 +5,14 @@ use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::outer::products;
 use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Patch, Spread, SpreadPixels,
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Outer, Patch, Spread, SpreadPixels,
     Turn,
 };
 use crate::math::Real;
@@ -59,6 +60,14 @@ unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>) {
 unsafe fn blocked<T: Real, const MR: usize>(t: &Blocked<T>) {
     // SAFETY: the caller keeps the contract of `pixels`; plain code runs everywhere.
     unsafe { pixels::<T, Plain, MR>(t) }
+}
+
+/// Rows of a tile of outer products.
+const ROWS_OF_OUTER: usize = 4;
+
+unsafe fn outer<T: Real, const NV: usize>(t: &Outer<T>) {
+    // SAFETY: the caller keeps the contract of `products`; plain code runs everywhere.
+    unsafe { products::<T, Plain, ROWS_OF_OUTER, NV>(t) }
 }
 
 unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
@@ -160,6 +169,8 @@ impl<T: Real> Table<T> {
             &[strip::<T, 1, 1>, strip::<T, 2, 1>, strip::<T, 3, 1>, strip::<T, 4, 1>],
             &[strip::<T, 1, 2>, strip::<T, 2, 2>, strip::<T, 3, 2>, strip::<T, 4, 2>],
         ],
+        outer: [outer::<T, 1>, outer::<T, 2>, outer::<T, 3>],
+        outer_rows: ROWS_OF_OUTER,
         copy: copy::<T>,
         stream: stream::<T>,
         fence,

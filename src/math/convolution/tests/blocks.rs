@@ -36,6 +36,12 @@ fn images_in_blocks_agree_with_the_definition() {
         square(1, 1, 32, 64, &[13, 11], 1, 0, 1, 1),
         square(5, 1, 16, 32, &[5, 3], 1, 0, 1, 1),
         square(2, 1, 48, 32, &[7, 9], 1, 0, 2, 1),
+        // Back, too: several tiles of weights, several sums of them, images in parts and together.
+        square(2, 1, 64, 32, &[8, 9], 1, 0, 2, 1),
+        square(7, 1, 288, 96, &[5, 7], 1, 0, 1, 1),
+        square(3, 1, 32, 64, &[20, 21], 1, 0, 1, 1),
+        square(2, 1, 32, 32, &[9, 8], 3, 1, 1, 1),
+        square(2, 1, 64, 32, &[7, 11], 5, 2, 1, 1),
         // Sums in several blocks, large weights, large images.
         square(2, 1, 528, 32, &[9, 9], 1, 0, 1, 1),
         square(2, 1, 512, 288, &[6, 5], 1, 0, 1, 1),

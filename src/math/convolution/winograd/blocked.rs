@@ -1,9 +1,9 @@
-//! The same for images whose channels lie in blocks of a vector, and filters that were put in order once.
+//! The same for images whose channels lie in blocks of a vector.
 //!
 //! A tile's numbers are vectors of channels then, so that all 36 products are those of [1×1 convolutions](super::super::blocked)
 //! whose pixels are tiles. Neither patches nor results are moved from lane to lane.
 
-use super::{POINTS, Tiles};
+use super::{Filters, POINTS, Tiles};
 use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::Split;
@@ -42,38 +42,36 @@ pub(super) fn panels<T: Real>(kernels: &Kernels<T>) -> Split {
 pub(super) struct Work<'a, T: 'static> {
     pub tiles: &'a Tiles,
     pub kernels: &'a Kernels<T>,
-    pub from: usize,
-    pub to: usize,
-    pub filters: &'a [T],
+    pub filters: &'a Filters<'a, T>,
     pub x: &'a [T],
     pub end: &'a Ending<'a, T>,
     pub y: Shared<'a, T>,
 }
 
 impl Tiles {
-    /// `y = end(Σ filter * x)` for prepared filters (for each panel of outputs, for each number of a filter those of the outputs side by side) from and to so many channels; x, y and what is added lie in blocks.
+    /// `y = end(Σ filter * x)` for x, y and what is added in blocks. Filters are in order if for each panel of outputs, for each number of a
+    /// filter, those of the outputs lie side by side.
     pub(in super::super) fn convolve_blocks<T: Real>(
         &self,
         kernels: &Kernels<T>,
-        filters: &[T],
-        [from, to]: [usize; 2],
+        filters: &Filters<T>,
         x: &[T],
         end: &Ending<T>,
         y: &mut [T],
     ) {
         let plane = |of: [usize; 2]| self.batch * of[0] * of[1];
-        let len = to * plane(self.output);
-        assert!(x.len() >= from * plane(self.input) && y.len() >= len);
-        assert!(filters.len() >= from * to * self.size * self.size);
+        let len = filters.to * plane(self.output);
+        assert!(x.len() >= filters.from * plane(self.input) && y.len() >= len);
+        assert!(filters.data.len() >= filters.from * filters.to * self.size * self.size);
         assert!(end.other.is_none_or(|other| other.len() >= len));
-        let work = Work { tiles: self, kernels, from, to, filters, x, end, y: Shared::new(&mut y[..len]) };
+        let work = Work { tiles: self, kernels, filters, x, end, y: Shared::new(&mut y[..len]) };
         if self.is_once() { work.once() } else { work.in_turn() }
     }
 }
 
 impl<T: Real> Work<'_, T> {
     fn panels(&self) -> usize {
-        panels(self.kernels).count(self.to)
+        panels(self.kernels).count(self.filters.to)
     }
 
     /// Few tiles: a task takes some outputs from their filters to their end, so that transformed filters, which are used
@@ -84,9 +82,9 @@ impl<T: Real> Work<'_, T> {
         let group = if tiles.len() > 2 * self.kernels.rows() { 2 } else { 1 };
         let (lanes, filters) = (self.kernels.lanes(), self.steps().block);
         let each = (BYTES / (group * filters * size_of::<T>())).max(1) * lanes;
-        let depth = Cut::new(self.from, self.from, each, lanes);
+        let depth = Cut::new(self.filters.from, self.filters.from, each, lanes);
         let deepest = (0..depth.count()).map(|i| depth.block(i).len()).max().unwrap_or(0);
-        scratch(POINTS * self.from * tiles.len(), |v: &mut [T]| {
+        scratch(POINTS * self.filters.from * tiles.len(), |v: &mut [T]| {
             self.spread_patches(&tiles, v);
             let v = &*v;
             for_each_index(self.panels().div_ceil(group), 1, |task| {
@@ -115,24 +113,24 @@ impl<T: Real> Work<'_, T> {
 
     /// Numbers of all transformed filters.
     pub(super) fn filters_len(&self) -> usize {
-        self.panels() * self.from / self.kernels.lanes() * self.steps().block
+        self.panels() * self.filters.from / self.kernels.lanes() * self.steps().block
     }
 
     /// Transforms all filters.
     pub(super) fn spread_all(&self, u: &mut [T]) {
-        self.spread_filters(&(0..self.panels()), &(0..self.from), u);
+        self.spread_filters(&(0..self.panels()), &(0..self.filters.from), u);
     }
 
     /// Works on all tiles with filters that are [transformed](Work::spread_all).
     pub(super) fn with(&self, u: &[T]) {
         let (all, width) = (self.tiles.all(), self.kernels.columns());
-        let fit = BYTES / (POINTS * self.from * size_of::<T>());
+        let fit = BYTES / (POINTS * self.filters.from * size_of::<T>());
         let blocks = Cut::new(all, all, fit.max(LEAST), self.kernels.rows());
-        let whole = 0..self.from;
-        let one = self.from / self.kernels.lanes() * self.steps().block;
+        let whole = 0..self.filters.from;
+        let one = self.filters.from / self.kernels.lanes() * self.steps().block;
         for_each_index(blocks.count(), 1, |block| {
             let tiles = blocks.block(block);
-            let patches = POINTS * self.from * tiles.len();
+            let patches = POINTS * self.filters.from * tiles.len();
             let sums = POINTS * GROUP.min(self.panels()) * width * tiles.len();
             scratch(patches + sums, |vm: &mut [T]| {
                 let (v, m) = vm.split_at_mut(patches);
@@ -161,7 +159,7 @@ impl<T: Real> Work<'_, T> {
     /// Transforms patches: for some tiles that are rows of a product, for each block of channels, for each point, the tiles' vectors.
     fn spread_patches(&self, tiles: &Range<usize>, v: &mut [T]) {
         let (t, lanes) = (self.tiles, self.kernels.lanes());
-        let ([height, width], blocks) = (t.input, self.from / lanes);
+        let ([height, width], blocks) = (t.input, self.filters.from / lanes);
         let v = Shared::new(v);
         let rows = self.rows();
         let grain = SPREAD_GRAIN.div_ceil(POINTS * self.kernels.rows() * lanes);
@@ -177,7 +175,7 @@ impl<T: Real> Work<'_, T> {
                     [pad.saturating_sub(at).min(SIDE) as u8, (size + pad).saturating_sub(at).min(SIDE) as u8]
                 };
                 *patch = Corner {
-                    at: (sample * self.from * height * width).wrapping_add(pixel),
+                    at: (sample * self.filters.from * height * width).wrapping_add(pixel),
                     rows: inside(i * t.step, t.pad[0], height),
                     columns: inside(j * t.step, t.pad[1], width),
                 };
@@ -187,7 +185,7 @@ impl<T: Real> Work<'_, T> {
                 data: self.x[block * height * width * lanes..].as_ptr(),
                 patches: &patches[..row.len],
                 row: width * lanes,
-                out: v.part(POINTS * row.start * self.from + block * len, len).at(0),
+                out: v.part(POINTS * row.start * self.filters.from + block * len, len).at(0),
                 step: row.len * lanes,
             };
             // SAFETY: rows and columns in use lie inside the image, whose length was checked; each task has its part of `v`.
@@ -203,19 +201,31 @@ impl<T: Real> Work<'_, T> {
         let (blocks, Steps { point, block: len }) = (k.len() / lanes, self.steps());
         let u = Shared::new(u);
         let grain = SPREAD_GRAIN.div_ceil(len);
-        let starts: [usize; 16] = std::array::from_fn(|i| i * area * width);
-        let columns: [usize; 32] = std::array::from_fn(|i| i);
+        let filters = self.filters;
+        // Those of a panel side by side, or each by itself.
+        let (across, [lane, start]) = match filters.ordered {
+            true => (width, [1, area * width]),
+            false => (0, [filters.to_step, filters.from_step]),
+        };
+        let starts: [usize; 16] = std::array::from_fn(|i| i * start);
+        let columns: [usize; 32] = std::array::from_fn(|i| i * lane);
         for_each_index(panels.len() * blocks, grain, |task| {
             let (panel, block) = (panels.start + task / blocks, task % blocks);
-            let first = (panel * self.from + k.start + block * lanes) * area * width;
+            let from = k.start + block * lanes;
+            let first = match filters.ordered {
+                true => (panel * filters.from + from) * area * width,
+                false => panel * width * lane + from * start,
+            };
+            let len_of = (width - 1) * lane + (lanes - 1) * start + area;
+            let len_of = if filters.ordered { lanes * area * width } else { len_of };
             let spread = Spread {
-                data: self.filters[first..][..lanes * area * width].as_ptr(),
+                data: filters.data[first..][..len_of].as_ptr(),
                 lanes: &columns[..width],
                 starts: &starts[..lanes],
                 size: self.tiles.size,
                 row: self.tiles.size,
-                across: width,
-                turned: false,
+                across,
+                turned: filters.turned && !filters.ordered,
                 out: u.part(task * len, len).at(0),
                 blocks: &[0, lanes],
                 width,
@@ -231,19 +241,19 @@ impl<T: Real> Work<'_, T> {
         let (lanes, width, rows) = (self.kernels.lanes(), self.kernels.columns(), self.rows());
         let (steps, area) = (self.steps(), self.tiles.size * self.tiles.size);
         let one = k.len() / lanes * steps.block;
-        assert!(u.len() >= panels.len() * one && v.len() >= POINTS * self.from * count);
+        assert!(u.len() >= panels.len() * one && v.len() >= POINTS * self.filters.from * count);
         let m = Shared::new(&mut m[..POINTS * panels.len() * width * count]);
         let grain = GRAIN.div_ceil(count * panels.len() * width * k.len());
         // The filters that are transformed next, and what each tile asks for of them.
         let after = |panel: usize| {
-            let next = if k.end < self.from {
-                panel * self.from + k.end
+            let next = if k.end < self.filters.from {
+                panel * self.filters.from + k.end
             } else {
-                (panel + panels.len()) * self.from
+                (panel + panels.len()) * self.filters.from
             };
-            self.filters.as_ptr().wrapping_add(next * area * width)
+            self.filters.data.as_ptr().wrapping_add(next * area * width)
         };
-        let share = if self.tiles.is_once() {
+        let share = if self.tiles.is_once() && self.filters.ordered {
             (k.len() * width * area).div_ceil(POINTS * rows.count(count))
         } else {
             0
@@ -257,7 +267,7 @@ impl<T: Real> Work<'_, T> {
                     let nth = point * rows.count(count) + i;
                     let len = POINTS * row.len * lanes;
                     let x = &v
-                        [POINTS * row.start * self.from + k.start / lanes * len + point * row.len * lanes..];
+                        [POINTS * row.start * self.filters.from + k.start / lanes * len + point * row.len * lanes..];
                     let y = POINTS * (row.start * panels.len() + row.len * panel) * width
                         + point * row.len * lanes;
                     let none = std::ptr::null();
@@ -303,7 +313,7 @@ impl<T: Real> Work<'_, T> {
             for (place, [sample, i, j]) in places.iter_mut().zip(t.each(&(first..first + row.len))) {
                 let (y, x) = (i * t.step, j * t.step);
                 *place = Place {
-                    at: sample * self.to * plane + (y * width + x) * lanes,
+                    at: sample * self.filters.to * plane + (y * width + x) * lanes,
                     rows: most(height - y),
                     columns: most(width - x),
                 };

@@ -1,12 +1,12 @@
 //! Winograd's way for many small images in planes: some images at a time are turned into blocks, worked on as such, and turned back, all in the
 //! cache. It pays where channels are few, so that transformations, which are cheaper there, count for more than the turning.
 
-use super::blocked::{LEAST, Work, panels};
+use super::blocked::{LEAST, Work};
 use super::{Filters, Images, POINTS, Tiles};
 use crate::math::Real;
 use crate::math::convolution::blocked::{to_blocks, to_planes};
 use crate::math::gemm::Ending;
-use crate::math::parallel::{for_each_chunk, for_each_index};
+use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
 use crate::math::simd::Kernels;
@@ -47,15 +47,10 @@ impl Tiles {
         let [plane, pixels] = [self.input, self.output].map(|of| of[0] * of[1]);
         assert!(x.image == from * plane && y.image == to * pixels && end.other.is_none());
         let some = LEAST.div_ceil(self.count[0] * self.count[1]);
-        let (ordered, out) =
-            (from * to * self.size * self.size, Shared::new(&mut y.data[..self.batch * y.image]));
-        let none = &mut [];
-        let whole = Work { tiles: self, kernels, from, to, filters: &[], x: &[], end, y: Shared::new(none) };
-        let u_len = whole.filters_len();
-        scratch(ordered + u_len, |room: &mut [T]| {
-            let (ordered, u) = room.split_at_mut(ordered);
-            order(kernels, filters, self.size * self.size, ordered);
-            Work { filters: ordered, y: Shared::new(&mut []), ..whole }.spread_all(u);
+        let out = Shared::new(&mut y.data[..self.batch * y.image]);
+        let whole = Work { tiles: self, kernels, filters, x: &[], end, y: Shared::new(&mut []) };
+        scratch(whole.filters_len(), |u: &mut [T]| {
+            whole.spread_all(u);
             let u = &*u;
             for_each_index(self.batch.div_ceil(some), 1, |task| {
                 let images = task * some..((task + 1) * some).min(self.batch);
@@ -64,7 +59,7 @@ impl Tiles {
                     let (x_blocks, y_blocks) = room.split_at_mut(images.len() * x.image);
                     to_blocks(kernels, &x.data[images.start * x.image..], plane, x_blocks);
                     let y_shared = Shared::new(&mut *y_blocks);
-                    Work { tiles: &tiles, kernels, from, to, filters: &[], x: x_blocks, end, y: y_shared }
+                    Work { tiles: &tiles, kernels, filters, x: x_blocks, end, y: y_shared }
                         .with(u);
                     let part = out.part(images.start * y.image, images.len() * y.image);
                     // SAFETY: no other task has these images.
@@ -74,19 +69,4 @@ impl Tiles {
             });
         });
     }
-}
-
-/// Puts filters in order: for each panel of channels they go to, for each channel they come from, for each of their numbers those of
-/// the panel side by side.
-fn order<T: Real>(kernels: &Kernels<T>, filters: &Filters<T>, area: usize, out: &mut [T]) {
-    let (split, width) = (panels(kernels), kernels.columns());
-    for_each_chunk(out, area * width, |at, out| {
-        let (panel, from) = (at / width / area / filters.from, at / width / area % filters.from);
-        let first = split.panel(panel, filters.to).start * filters.to_step + from * filters.from_step;
-        for (i, lanes) in out.chunks_exact_mut(width).enumerate() {
-            let number = if filters.turned { area - 1 - i } else { i };
-            let filters = filters.data[first + number..].iter().step_by(filters.to_step);
-            lanes.iter_mut().zip(filters).for_each(|(lane, &x)| *lane = x);
-        }
-    });
 }

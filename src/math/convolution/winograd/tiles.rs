@@ -16,10 +16,10 @@ pub(in super::super) struct Tiles {
     pub(super) step: usize,
     pub(super) batch: usize,
     /// Height and width of a plane of the image.
-    pub(super) input: [usize; 2],
+    pub(in super::super) input: [usize; 2],
     pub(super) pad: [usize; 2],
     /// The same of the output.
-    pub(super) output: [usize; 2],
+    pub(in super::super) output: [usize; 2],
     /// Tiles along each axis.
     pub(super) count: [usize; 2],
 }

@@ -1,0 +1,179 @@
+//! Passes over images of which some lie in blocks, with weights as they lie.
+//!
+//! Weights that are learned change in each iteration: they are put in order, or transformed, in each pass.
+
+use super::blocked::{self, Layout, Layouts, to_blocks, to_planes};
+use super::prepared::order;
+use super::{Convolution, Extents, outer};
+use crate::math::Real;
+use crate::math::gemm::Ending;
+use crate::math::gemm::pack::Matrix;
+use crate::math::parallel::for_each_chunk;
+use crate::math::scratch::scratch;
+use crate::math::simd::{self, Kernels};
+
+const PLANES: Layouts = Layouts { bottom: Layout::Planes, other: Layout::Planes, top: Layout::Planes };
+
+/// Calls `f` with a batch of so many pixels an image in blocks.
+fn with_blocks<T: Real>(
+    kernels: &Kernels<T>,
+    of: &[T],
+    layout: Layout,
+    pixels: usize,
+    f: impl FnOnce(&[T]),
+) {
+    if layout == Layout::Blocks {
+        return f(of);
+    }
+    scratch(of.len(), |turned: &mut [T]| {
+        to_blocks(kernels, of, pixels, turned);
+        f(turned);
+    });
+}
+
+/// The same in planes.
+fn with_planes<T: Real>(
+    kernels: &Kernels<T>,
+    of: &[T],
+    layout: Layout,
+    pixels: usize,
+    f: impl FnOnce(&[T]),
+) {
+    if layout == Layout::Planes {
+        return f(of);
+    }
+    scratch(of.len(), |turned: &mut [T]| {
+        to_planes(kernels, of, pixels, turned);
+        f(turned);
+    });
+}
+
+impl Convolution {
+    /// Whether the gradients, too, can be computed from and to images in blocks ([`Convolution::backward_data_laid`]).
+    pub fn takes_blocks_back<T: Real>(&self) -> bool {
+        let kernels = simd::kernels::<T>(self.isa);
+        self.takes_blocks::<T>() && self.geometry.channels.is_multiple_of(kernels.columns())
+    }
+
+    /// [`Convolution::forward`] of images that may lie in blocks where it [takes blocks](Convolution::takes_blocks).
+    pub fn forward_laid<T: Real>(
+        &self,
+        x: &[T],
+        w: &[T],
+        layouts: Layouts,
+        end: &Ending<T>,
+        y: &mut [T],
+    ) {
+        if layouts == PLANES {
+            return self.forward(x, w, end, y);
+        }
+        let (x, w, y) = (&x[..self.bottom_len()], &w[..self.weights_len()], &mut y[..self.top_len()]);
+        let kernels = simd::kernels::<T>(self.isa);
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(x.len()), |left: &mut [T]| {
+                match layouts.bottom {
+                    Layout::Planes => thin.take(x, left),
+                    Layout::Blocks => thin.take_blocks(kernels.lanes(), x, left),
+                }
+                rest.forward_laid(left, w, layouts, end, y);
+            });
+        }
+        if let Some(tiles) = &self.winograd.blocks {
+            let filters = self.filters(w, 0, false);
+            return blocked::forward_tiles(kernels, tiles, x, layouts, &filters, end, y);
+        }
+        let Extents { channels, outputs, .. } = self.extents();
+        let rows = Matrix { data: w, lane_step: channels, k_step: 1, scale: T::one() };
+        scratch(w.len(), |ordered: &mut [T]| {
+            order(kernels, &rows, [outputs, channels], ordered);
+            blocked::forward(kernels, self.extents(), x, layouts, ordered, end, y);
+        });
+    }
+
+    /// [`Convolution::backward_data`], where bottom and top may lie in blocks if it
+    /// [takes them back](Convolution::takes_blocks_back).
+    pub fn backward_data_laid<T: Real>(&self, w: &[T], dy: &[T], layouts: Layouts, dx: &mut [T]) {
+        if layouts == PLANES {
+            return self.backward_data(w, dy, dx);
+        }
+        let (w, dy, dx) = (&w[..self.weights_len()], &dy[..self.top_len()], &mut dx[..self.bottom_len()]);
+        let kernels = simd::kernels::<T>(self.isa);
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(dx.len()), |left: &mut [T]| {
+                rest.backward_data_laid(w, dy, layouts, left);
+                match layouts.bottom {
+                    Layout::Planes => thin.put(left, dx),
+                    Layout::Blocks => thin.put_blocks(kernels.lanes(), left, dx),
+                }
+            });
+        }
+        let back = Layouts { bottom: layouts.top, other: Layout::Planes, top: layouts.bottom };
+        let none = Ending::none();
+        if let Some(tiles) = &self.winograd.blocks {
+            let filters = self.filters(w, 0, true);
+            return blocked::forward_tiles(kernels, &tiles.turned(), dy, back, &filters, &none, dx);
+        }
+        let Extents { channels, outputs, .. } = self.extents();
+        let columns = Matrix { data: w, lane_step: 1, k_step: channels, scale: T::one() };
+        scratch(w.len(), |ordered: &mut [T]| {
+            order(kernels, &columns, [channels, outputs], ordered);
+            let extents = Extents { channels: outputs, outputs: channels, ..self.extents() };
+            blocked::forward(kernels, extents, dy, back, ordered, &none, dx);
+        });
+    }
+
+    /// [`Convolution::backward_weights`], the same.
+    pub fn backward_weights_laid<T: Real>(&self, x: &[T], dy: &[T], layouts: Layouts, dw: &mut [T]) {
+        if layouts.bottom == Layout::Planes && layouts.top == Layout::Planes {
+            return self.backward_weights(x, dy, dw);
+        }
+        let (x, dy, dw) = (&x[..self.bottom_len()], &dy[..self.top_len()], &mut dw[..self.weights_len()]);
+        let kernels = simd::kernels::<T>(self.isa);
+        if let Some((thin, rest)) = &self.thin {
+            return scratch(thin.left(x.len()), |left: &mut [T]| {
+                match layouts.bottom {
+                    Layout::Planes => thin.take(x, left),
+                    Layout::Blocks => thin.take_blocks(kernels.lanes(), x, left),
+                }
+                rest.backward_weights_laid(left, dy, layouts, dw);
+            });
+        }
+        let (plane, pixels) = (self.windows.plane(), self.windows.pixels);
+        if self.winograd.blocks.is_some() {
+            return with_planes(kernels, x, layouts.bottom, plane, |x| {
+                with_planes(kernels, dy, layouts.top, pixels, |dy| self.backward_weights(x, dy, dw));
+            });
+        }
+        with_blocks(kernels, x, layouts.bottom, plane, |x| {
+            with_blocks(kernels, dy, layouts.top, pixels, |dy| {
+                outer::weights(kernels, self.extents(), x, dy, dw);
+            });
+        });
+    }
+
+    /// [`Convolution::backward_bias`], the same.
+    pub fn backward_bias_laid<T: Real>(&self, dy: &[T], layout: Layout, db: &mut [T]) {
+        if layout == Layout::Planes {
+            return self.backward_bias(dy, db);
+        }
+        let lanes = simd::kernels::<T>(self.isa).lanes();
+        let Extents { pixels, outputs, batch, .. } = self.extents();
+        let (dy, db) = (&dy[..self.top_len()], &mut db[..outputs]);
+        let grain = lanes * (1usize << 15).div_ceil(batch * pixels * lanes).max(1);
+        for_each_chunk(
+            db,
+            grain,
+            #[inline(always)]
+            |first, db| {
+                for (i, db) in db.chunks_exact_mut(lanes).enumerate() {
+                    let blocks = dy.chunks_exact(pixels * lanes).skip(first / lanes + i);
+                    let mut sums = [0.0; 16];
+                    for pixel in blocks.step_by(outputs / lanes).flat_map(|block| block.chunks_exact(lanes)) {
+                        sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x.as_f64());
+                    }
+                    db.iter_mut().zip(sums).for_each(|(db, sum)| *db += T::from_f64(sum));
+                }
+            },
+        );
+    }
+}
