@@ -198,7 +198,7 @@ pub struct Forward<'a, T> {
     /// What the layers behind it do that it does along: as many steps as it said it [absorbs](super::Layer::absorbs), or
     /// none. Their parameters follow its own.
     pub tail: &'a [Step],
-    /// How the channels of its bottom, of what it adds and of its top lie: in planes, but where it [takes blocks](super::Layer::blocks).
+    /// How the channels of its bottoms, of what it adds along and of its tops lie: in planes, but where it [takes blocks](super::Layer::blocks).
     pub layouts: Layouts,
 }
 
@@ -222,6 +222,8 @@ pub struct Backward<'a, T> {
     pub params: Params<'a, T>,
     /// The tail that forward had.
     pub tail: &'a [Step],
+    /// The layouts that forward had: those of the gradients, too.
+    pub layouts: Layouts,
 }
 
 impl<T: Real> Forward<'_, T> {

@@ -52,6 +52,18 @@ impl Reads {
     pub const BOTH: Reads = Reads { bottom: true, top: true, sign_only: false };
 }
 
+/// Which blobs of a layer may hold their channels in blocks, values and gradients alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InBlocks {
+    /// None.
+    Never,
+    /// All of them or none, since it takes element by element, or all elements of a channel alike. It sees these channels in its bottoms and
+    /// tops, one after the other; an empty list says that it does not matter.
+    Alike(Vec<Channels>),
+    /// Its bottom and its top, each for itself; what it adds along ([`Step::Add`]) as the top. It sees these channels in the two.
+    Apart([Channels; 2]),
+}
+
 /// One kind of computation in a net.
 ///
 /// A layer is made from its `LayerParameter` by the constructor in [`crate::layers::registry`], shaped once by
@@ -136,11 +148,10 @@ pub trait Layer<T: Real>: Send {
         0
     }
 
-    /// How it sees the channels of its bottom and of its top, if in a forward pass that none goes backward after it can read and write both,
-    /// and what it adds along ([`Step::Add`]), with channels in blocks ([`Layout::Blocks`](crate::math::Layout)). Each call says which
-    /// of them lie so.
-    fn blocks(&self) -> Option<[Channels; 2]> {
-        None
+    /// Whether it reads and writes blobs whose channels lie in blocks ([`Layout::Blocks`](crate::math::Layout)) on the host; `need_backward`
+    /// says whether in backward passes, too. Each call then says which of them lie so.
+    fn blocks(&self, _need_backward: bool) -> InBlocks {
+        InBlocks::Never
     }
 
     /// Its code for a GPU, as it is set up; a layer that has none runs on the host.

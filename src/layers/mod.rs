@@ -22,7 +22,7 @@ mod step;
 
 pub use io::{Backward, Forward, Inputs, Outputs, Params};
 pub use kernels::kernels;
-pub use layer::{DeviceCode, Feed, Layer, Reads, Sharing};
+pub use layer::{DeviceCode, Feed, InBlocks, Layer, Reads, Sharing};
 pub use normalization::Channels;
 pub use setup::Setup;
 pub use step::Step;

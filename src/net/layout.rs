@@ -4,16 +4,15 @@
 //! planes; so only blobs that nobody can look at lie so, if every layer that reads or writes them can
 //! ([`Layer::blocks`](crate::layers::Layer::blocks)).
 
-use super::{Net, keep};
+use super::{Keep, Net, keep};
 use crate::error::Result;
-use crate::layers::Sharing;
-use crate::layers::normalization::Channels;
+use crate::layers::{Channels, InBlocks};
 use crate::math::{Layout, Layouts, Real};
 
 /// What is known of a buffer.
 #[derive(Clone, Copy, PartialEq)]
 enum Use {
-    /// Nobody uses it.
+    /// Nobody who sees channels in it.
     None,
     /// All who use it see these channels and take blocks.
     Blocks(Channels),
@@ -22,38 +21,63 @@ enum Use {
 }
 
 impl Use {
-    fn join(&mut self, channels: Option<Channels>) {
-        *self = match (*self, channels) {
-            (Use::None, Some(channels)) => Use::Blocks(channels),
-            (Use::Blocks(theirs), Some(channels)) if theirs == channels => *self,
+    fn join(&mut self, channels: Channels, lanes: usize) {
+        *self = match *self {
+            Use::None if channels.dim.is_multiple_of(lanes) => Use::Blocks(channels),
+            Use::Blocks(theirs) if theirs == channels => *self,
             _ => Use::Planes,
         }
     }
 }
 
-/// Settles for every node of a fused net that runs forward alone how what it reads and writes lies.
+/// Settles for every node of a fused net how what it reads and writes lies.
 pub(super) fn settle<T: Real>(net: &mut Net<T>) -> Result<()> {
     net.nodes.iter_mut().for_each(|node| node.along.layouts = Layouts::default());
-    if !net.forward_only {
+    if net.keep == Keep::All {
         return Ok(());
     }
-    let mut uses: Vec<Use> =
-        keep::kept(net)?.into_iter().map(|kept| if kept { Use::Planes } else { Use::None }).collect();
+    let mut uses = vec![Use::None; net.store.len()];
     let buffer = |blob: usize| net.blobs[blob].data.index();
-    // A layer that does another's work along reads and writes what that one would; and `Split` does neither.
-    let working = |node: &&super::Node<T>| node.leader.is_none() && node.layer.sharing() != Sharing::Data;
-    for node in net.nodes.iter().filter(working) {
-        let (bottom, top) = (&node.along.bottom, &node.along.top);
-        let channels = node.layer.blocks().filter(|_| node.bottom.len() == 1 && top.len() == 1);
-        let [of_bottom, of_top] = channels.map_or([None; 2], |channels| channels.map(Some));
-        for (i, &b) in bottom.iter().enumerate() {
-            uses[buffer(b)].join(if i == 0 { of_bottom } else { of_top });
-        }
-        top.iter().for_each(|&t| uses[buffer(t)].join(of_top));
+    let kept = keep::kept(net)?;
+    for blob in net.blobs.iter().filter(|b| kept[b.data.index()] || kept[b.diff.index()]) {
+        uses[blob.data.index()] = Use::Planes;
     }
-    let layout = |blob: Option<&usize>| match blob.map(|&b| uses[buffer(b)]) {
-        Some(Use::Blocks(_)) => Layout::Blocks,
-        _ => Layout::Planes,
+    let lanes = Layout::Blocks.lanes::<T>();
+    // Blobs that lie alike; a layer that does another's work along reads and writes what that one would.
+    let mut alike = Vec::new();
+    for node in net.nodes.iter().filter(|node| node.leader.is_none()) {
+        let blobs = || node.along.bottom.iter().chain(&node.along.top).map(|&b| buffer(b));
+        let own = [&node.bottom, &node.along.top].map(Vec::len);
+        match node.layer.blocks(node.need_backward) {
+            InBlocks::Alike(channels) => {
+                blobs().zip(channels).for_each(|(b, channels)| uses[b].join(channels, lanes));
+                alike.push(node);
+            }
+            InBlocks::Apart([bottom, top]) if own == [1, 1] => {
+                for (i, b) in blobs().enumerate() {
+                    uses[b].join(if i == 0 { bottom } else { top }, lanes);
+                }
+            }
+            _ => blobs().for_each(|b| uses[b] = Use::Planes),
+        }
+    }
+    // One in planes takes those with it that lie as it does, and so on.
+    let is_blocks = |uses: &[Use], b: &usize| matches!(uses[buffer(*b)], Use::Blocks(_));
+    loop {
+        let before = uses.clone();
+        for node in &alike {
+            let blobs = || node.along.bottom.iter().chain(&node.along.top);
+            if !blobs().all(|b| is_blocks(&uses, b)) {
+                blobs().for_each(|&b| uses[buffer(b)] = Use::Planes);
+            }
+        }
+        if uses == before {
+            break;
+        }
+    }
+    let layout = |blob: Option<&usize>| match blob.filter(|b| is_blocks(&uses, b)) {
+        Some(_) => Layout::Blocks,
+        None => Layout::Planes,
     };
     let layouts: Vec<Layouts> = net
         .nodes

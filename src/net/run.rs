@@ -235,6 +235,7 @@ impl<T: Real> Net<T> {
                 propagate: call.propagate,
                 params: Params::new(weights, call.params, call.learned),
                 tail: call.tail,
+                layouts: call.layouts,
             };
             let done = match device.as_ref().and_then(|gpu| Some((gpu, layer.device_code()?))) {
                 Some((gpu, code)) => code.backward(gpu, cx, io),

@@ -6,7 +6,7 @@ mod cuda;
 use crate::blob::Shape;
 use crate::device::{Context, Source};
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing, Step};
+use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Reads, Setup, Sharing, Step};
 use crate::math::{Real, parallel};
 
 /// An element-wise function and its derivative.
@@ -55,6 +55,10 @@ const GRAIN: usize = 16 * 1024;
 impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
     fn sharing(&self) -> Sharing {
         Sharing::InPlace
+    }
+
+    fn blocks(&self, _: bool) -> InBlocks {
+        InBlocks::Alike(Vec::new())
     }
 
     fn reads(&self) -> Reads {

@@ -6,7 +6,7 @@ pub(crate) mod cuda;
 use crate::blob::{Element, Shape};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, Inputs, Layer, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Inputs, Layer, Reads, Setup, Sharing, Step, Tail};
 use crate::math::{Far, Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::eltwise_parameter::EltwiseOp;
@@ -238,6 +238,10 @@ impl<T: Real> Layer<T> for Eltwise<T> {
 
     fn absorbs(&self, chain: &[Step], _: bool) -> usize {
         if self.operation == EltwiseOp::Sum { Tail::length(chain, None) } else { 0 }
+    }
+
+    fn blocks(&self, _: bool) -> InBlocks {
+        InBlocks::Alike(Vec::new())
     }
 
     fn reads(&self) -> Reads {

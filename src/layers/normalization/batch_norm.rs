@@ -5,11 +5,11 @@ pub(crate) mod cuda;
 
 use super::channels::{Channels, Sources, Sums};
 use super::keep;
-use super::line::Lines;
+use super::line::{Line, Lines};
 use crate::blob::{Buffer, Element, Shape};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Params, Reads, Setup, Sharing, Step, Tail};
 use crate::math::Real;
 use crate::proto::caffe::{LayerParameter, Phase};
 
@@ -100,33 +100,33 @@ impl<T: Real> BatchNorm<T> {
     }
 
     /// Normalises with the statistics of this batch, which join the gathered ones.
-    fn of_batch(&mut self, x: Option<&[T]>, y: &mut [T], tail: Tail, params: &mut Params<T>) {
+    fn of_batch(&mut self, sources: Sources<T>, y: &mut [T], tail: Tail, params: &mut Params<T>) {
         // Sums of differences from one value of the channel: nothing cancels where the mean is far from zero.
-        let all = x.unwrap_or(y);
-        let firsts = all.iter().step_by(self.shape.inner);
-        self.mean.iter_mut().zip(firsts).for_each(|(origin, x)| *origin = x.as_f64());
+        let (all, lanes) = (sources.from.unwrap_or(y), sources.lanes);
+        let blocks = all.chunks(self.shape.inner * lanes).flat_map(|block| &block[..lanes]);
+        self.mean.iter_mut().zip(blocks).for_each(|(origin, x)| *origin = x.as_f64());
         let (n, eps, origins) = (self.count(), self.eps, &self.mean);
         let lines = Lines::of_tail(tail, params);
         self.shape.sum_then_map(
-            Sources { from: x, other: None },
+            sources,
             y,
             &mut self.sums,
-            #[inline(always)]
-            |c| {
-                let origin = origins[c];
+            (
+                |c| ([], [origins[c]]),
                 #[inline(always)]
-                move |x: T, _| {
+                |(_, [origin]), x: T, _| {
                     let d = x.as_f64() - origin;
                     [d, d * d]
-                }
-            },
-            #[inline(always)]
-            |c, sums| {
-                let (mean, variance) = moments(origins[c], sums, n);
-                let line = lines.line(c, mean, 1.0 / (variance + eps).sqrt());
+                },
+            ),
+            (
+                |c, sums| {
+                    let (mean, variance) = moments(origins[c], sums, n);
+                    (lines.line(c, mean, 1.0 / (variance + eps).sqrt()).numbers(), [])
+                },
                 #[inline(always)]
-                move |x, _| line.top(x)
-            },
+                |(line, _), x, _| Line::of(line).top(x),
+            ),
         );
         let unbiased = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
         let join = |old: &mut T, new: f64| *old = T::from_f64(new + self.keep * old.as_f64());
@@ -158,6 +158,10 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
         // With gathered statistics it does not read its bottom by itself, and another layer may have overwritten it.
         let reads_more = need_backward && self.global && !self.in_place;
         if reads_more { 0 } else { Tail::length(chain, Some(self.shape)) }
+    }
+
+    fn blocks(&self, _: bool) -> InBlocks {
+        InBlocks::Alike(vec![self.shape; 2])
     }
 
     fn reshape(&mut self, bottom: &[&Shape], setup: &mut Setup<T>) -> Result<Vec<Shape>> {
@@ -193,21 +197,19 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
             (true, false) => None,
         };
         let (y, tail) = (io.top.get(0), Tail::new(io.tail, OWN));
+        let sources = Sources { lanes: io.layouts.top.lanes::<T>(), from: x, other: None };
         if self.global {
             self.gathered(&io.params);
             let (mean, inverse, lines) = (&self.mean, &self.inverse, Lines::of_tail(tail, &io.params));
             self.shape.map(
-                x,
+                sources,
                 y,
+                |c| (lines.line(c, mean[c], inverse[c]).numbers(), []),
                 #[inline(always)]
-                |c| {
-                    let line = lines.line(c, mean[c], inverse[c]);
-                    #[inline(always)]
-                    move |x| line.top(x)
-                },
+                |(line, _), x, _| Line::of(line).top(x),
             );
         } else {
-            self.of_batch(x, y, tail, &mut io.params);
+            self.of_batch(sources, y, tail, &mut io.params);
         }
         self.saved = saved;
         Ok(())
@@ -227,16 +229,14 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
         }
         let dy = if io.top_diff.in_place(0) { None } else { Some(io.top_diff.get(0)) };
         let (mean, inverse, n) = (&self.mean, &self.inverse, self.count());
+        let sources = Sources { lanes: io.layouts.top.lanes::<T>(), from: dy, other: None };
         if self.global && io.tail.is_empty() {
             self.shape.map(
-                dy,
+                sources,
                 dx,
+                |c| ([T::from_f64(inverse[c])], []),
                 #[inline(always)]
-                |c| {
-                    let inverse = T::from_f64(inverse[c]);
-                    #[inline(always)]
-                    move |dy| dy * inverse
-                },
+                |([inverse], _), dy, _| dy * inverse,
             );
             return Ok(());
         }
@@ -246,27 +246,30 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
         // g is the gradient of the normalised values times the factor s. With t = (x − μ)/√(σ² + eps):
         // dx = (g − mean(g) − t·mean(g·t))·s / √(σ² + eps); gathered statistics do not move with x.
         self.shape.sum_then_map(
-            Sources { from: dy, other: Some(x) },
+            Sources { other: Some(x), ..sources },
             dx,
             &mut self.sums,
-            #[inline(always)]
-            |c| {
-                let (mean, line) = (mean[c], lines.line(c, mean[c], inverse[c]));
+            (
+                |c| (lines.line(c, mean[c], inverse[c]).numbers(), [mean[c]]),
                 #[inline(always)]
-                move |dy, x: T| {
-                    let g = line.before(dy, x).as_f64();
+                |(line, [mean]), dy, x: T| {
+                    let g = Line::of(line).before(dy, x).as_f64();
                     [g, g * (x.as_f64() - mean)]
-                }
-            },
-            #[inline(always)]
-            |c, [sum, product]: [f64; 2]| {
-                let line = lines.line(c, mean[c], inverse[c]);
-                let moves = if global { 0.0 } else { 1.0 / n };
-                let slope = T::from_f64(product * moves * inverse[c] * inverse[c]);
-                let mean_g = T::from_f64(sum * moves);
+                },
+            ),
+            (
+                |c, [sum, product]: [f64; 2]| {
+                    let Line { mean, factor, bias, slope } = lines.line(c, mean[c], inverse[c]);
+                    let moves = if global { 0.0 } else { 1.0 / n };
+                    let by = T::from_f64(product * moves * inverse[c] * inverse[c]);
+                    ([mean, factor, bias, slope, by, T::from_f64(sum * moves)], [])
+                },
                 #[inline(always)]
-                move |dy, x| (line.before(dy, x) - mean_g - (x - line.mean) * slope) * line.factor
-            },
+                |([mean, factor, bias, slope, by, mean_g], _), dy, x| {
+                    let line = Line { mean, factor, bias, slope };
+                    (line.before(dy, x) - mean_g - (x - mean) * by) * factor
+                },
+            ),
         );
         let Some((factor, bias)) = tail.scale else { return Ok(()) };
         let sums = &self.sums.channels;

@@ -13,6 +13,18 @@ pub(super) struct Line<T> {
 }
 
 impl<T: Real> Line<T> {
+    /// Its numbers, as [`Channels`](super::Channels) hands them out, and back.
+    #[inline(always)]
+    pub fn numbers(self) -> [T; 4] {
+        [self.mean, self.factor, self.bias, self.slope]
+    }
+
+    /// See [`Line::numbers`].
+    #[inline(always)]
+    pub fn of([mean, factor, bias, slope]: [T; 4]) -> Line<T> {
+        Line { mean, factor, bias, slope }
+    }
+
     #[inline(always)]
     pub fn value(self, x: T) -> T {
         (x - self.mean) * self.factor + self.bias

@@ -5,11 +5,11 @@ pub(crate) mod cuda;
 
 use super::channels::{Channels, Sources, Sums};
 use super::keep;
-use super::line::Lines;
+use super::line::{Line, Lines};
 use crate::blob::{Buffer, Shape};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Params, Reads, Setup, Sharing, Step, Tail};
 use crate::math::{Real, vector};
 use crate::proto::caffe::{FillerParameter, LayerParameter, ScaleParameter};
 use std::ops::RangeInclusive;
@@ -145,6 +145,10 @@ impl<T: Real> Layer<T> for Scale<T> {
         if self.two { 0 } else { Tail::length(chain, None) }
     }
 
+    fn blocks(&self, _: bool) -> InBlocks {
+        if self.two { InBlocks::Never } else { InBlocks::Alike(vec![self.shape; 2]) }
+    }
+
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let tail = Tail::new(io.tail, self.own());
         let s = if self.two { io.bottom.get(1) } else { io.params.data(0) };
@@ -167,14 +171,11 @@ impl<T: Real> Layer<T> for Scale<T> {
         };
         let lines = self.lines(s, &io.params, tail);
         self.shape.map(
-            x,
+            Sources { lanes: io.layouts.top.lanes::<T>(), from: x, other: None },
             io.top.get(0),
+            |c| (lines.line(c, 0.0, 1.0).numbers(), []),
             #[inline(always)]
-            |c| {
-                let line = lines.line(c, 0.0, 1.0);
-                #[inline(always)]
-                move |x| line.top(x)
-            },
+            |(line, _), x, _| Line::of(line).top(x),
         );
         self.saved = saved;
         Ok(())
@@ -201,21 +202,14 @@ impl<T: Real> Layer<T> for Scale<T> {
             (true, true) => Some(self.saved.host()),
             (true, false) => Some(io.bottom.get(0)),
         };
-        let terms = |c| {
-            let line = lines.line(c, 0.0, 1.0);
-            #[inline(always)]
-            move |dy, x: T| {
-                let g = line.before(dy, x).as_f64();
-                [g, g * x.as_f64()]
-            }
+        let numbers = |c| (lines.line(c, 0.0, 1.0).numbers(), []);
+        let terms = |(line, _): ([T; 4], [f64; 0]), dy, x: T| {
+            let g = Line::of(line).before(dy, x).as_f64();
+            [g, g * x.as_f64()]
         };
-        let slope = |c| {
-            let line = lines.line(c, 0.0, 1.0);
-            #[inline(always)]
-            move |dy, x| line.before(dy, x) * line.factor
-        };
+        let slope = |(line, _): ([T; 4], [f64; 0]), dy, x| Line::of(line).before(dy, x) * Line::of(line).factor;
         let dy = if in_place { None } else { Some(io.top_diff.get(0)) };
-        let sources = Sources { from: dy, other: x };
+        let sources = Sources { lanes: io.layouts.top.lanes::<T>(), from: dy, other: x };
         match (wants_sums, io.propagate[0]) {
             (true, true) => {
                 let dx = io.bottom_diff.get(0);
@@ -223,15 +217,14 @@ impl<T: Real> Layer<T> for Scale<T> {
                     sources,
                     dx,
                     &mut self.sums,
-                    terms,
-                    #[inline(always)]
-                    |c, _| slope(c),
+                    (numbers, terms),
+                    (|c, _| numbers(c), slope),
                 );
             }
-            (false, true) => self.shape.map2(sources, io.bottom_diff.get(0), slope),
+            (false, true) => self.shape.map(sources, io.bottom_diff.get(0), numbers, slope),
             (true, false) => {
-                let dy = io.top_diff.get(0);
-                self.sums.compute(self.shape, dy, x.unwrap_or(dy), terms);
+                let sources = Sources { from: Some(io.top_diff.get(0)), ..sources };
+                self.sums.compute(self.shape, sources, &[], (numbers, terms));
             }
             (false, false) => {}
         }

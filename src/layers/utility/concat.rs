@@ -6,7 +6,7 @@ pub(crate) mod cuda;
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, Channels, DeviceCode, Forward, InBlocks, Layer, Reads, Setup, Sharing};
 use crate::math::{Far, Real, parallel, vector};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
@@ -26,6 +26,8 @@ pub struct Concat {
     axis: i32,
     field: &'static str,
     single: bool,
+    /// Channels of the bottoms and of the top, where the axis has them.
+    channels: Vec<Channels>,
     outer: usize,
     /// For each bottom, the elements that one outer index has.
     widths: Vec<usize>,
@@ -36,7 +38,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let fields = param.concat_param.unwrap_or_default();
     let (axis, field) =
         legacy_axis(fields.axis, fields.concat_dim, ["concat_param.axis", "concat_param.concat_dim"])?;
-    Ok(Box::new(Concat { axis, field, single: param.bottom.len() == 1, outer: 0, widths: Vec::new() }))
+    Ok(Box::new(Concat { axis, field, single: param.bottom.len() == 1, channels: Vec::new(), outer: 0, widths: Vec::new() }))
 }
 
 /// The axis that a field or its older name gives (1 where neither is there), and the field that gave it.
@@ -93,6 +95,11 @@ impl<T: Real> Layer<T> for Concat {
         if self.single { Sharing::DataAndDiff } else { Sharing::None }
     }
 
+    fn blocks(&self, _: bool) -> InBlocks {
+        // Whole blocks of channels lie one after another as channels do.
+        if self.single { InBlocks::Never } else { InBlocks::Alike(self.channels.clone()) }
+    }
+
     fn reads(&self) -> Reads {
         Reads::NOTHING
     }
@@ -113,6 +120,13 @@ impl<T: Real> Layer<T> for Concat {
             top[axis] = top[axis].saturating_add(shape[axis]);
         }
         self.outer = first.count_to(axis);
+        let channels = |shape: &[usize]| {
+            let product = |extents: &[usize]| extents.iter().product();
+            Channels { outer: product(&shape[..axis]), dim: shape[axis], inner: product(&shape[axis + 1..]) }
+        };
+        self.channels.clear();
+        self.channels.extend(bottom.iter().map(|shape| channels(shape)));
+        self.channels.push(channels(&top));
         self.widths.clear();
         self.widths.extend(bottom.iter().map(|shape| shape.count_from(axis)));
         Ok(vec![Shape::new(top)?])

@@ -6,7 +6,7 @@ pub(crate) mod cuda;
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::Result;
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Reads, Setup, Sharing};
 use crate::math::{Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
@@ -37,6 +37,10 @@ impl<T: Real> Layer<T> for Split {
 
     fn sharing(&self) -> Sharing {
         Sharing::Data
+    }
+
+    fn blocks(&self, _: bool) -> InBlocks {
+        InBlocks::Alike(Vec::new())
     }
 
     fn reads(&self) -> Reads {

@@ -8,7 +8,7 @@ use crate::blob::{Shape, Stamp};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::normalization::Channels;
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Params, Reads, Setup, Step};
+use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Params, Reads, Setup, Step};
 use crate::math::{self, Ending, Geometry, Layouts, Real};
 use crate::proto::caffe::{ConvolutionParameter, LayerParameter};
 use std::ops::RangeInclusive;
@@ -226,10 +226,14 @@ impl<T: Real> Layer<T> for Convolution<T> {
         sum + usize::from(chain.get(sum) == Some(&Step::Relu { slope: 0.0 }))
     }
 
-    fn blocks(&self) -> Option<[Channels; 2]> {
-        let engine = self.engine.as_ref().filter(|engine| engine.takes_blocks::<T>())?;
+    fn blocks(&self, need_backward: bool) -> InBlocks {
+        let takes = |engine: &&math::Convolution| match need_backward {
+            true => engine.takes_blocks_back::<T>(),
+            false => engine.takes_blocks::<T>(),
+        };
+        let Some(engine) = self.engine.as_ref().filter(takes) else { return InBlocks::Never };
         let (g, inner) = (engine.geometry(), |sizes: &[usize]| sizes.iter().product());
-        Some([
+        InBlocks::Apart([
             Channels { outer: g.batch, dim: g.channels, inner: inner(&g.input) },
             Channels { outer: g.batch, dim: g.num_output, inner: inner(engine.output()) },
         ])
@@ -255,7 +259,7 @@ impl<T: Real> Layer<T> for Convolution<T> {
             let (engine, x, y) = (self.engine()?, io.bottom.get(i), io.top.get(i));
             match &self.prepared {
                 Some(p) => engine.forward_prepared(x, &p.filters, io.layouts, &end, y),
-                None => engine.forward(x, io.params.data(0), &end, y),
+                None => engine.forward_laid(x, io.params.data(0), io.layouts, &end, y),
             }
         }
         Ok(())
@@ -270,13 +274,13 @@ impl<T: Real> Layer<T> for Convolution<T> {
         for i in 0..io.bottom.len() {
             let dy = io.top_diff.get(i);
             if io.live[i] && self.param.bias_term() && io.params.learned(1) {
-                engine.backward_bias(dy, io.params.diff_mut(1));
+                engine.backward_bias_laid(dy, io.layouts.top, io.params.diff_mut(1));
             }
             if io.live[i] && io.params.learned(0) {
-                engine.backward_weights(io.bottom.get(i), dy, io.params.diff_mut(0));
+                engine.backward_weights_laid(io.bottom.get(i), dy, io.layouts, io.params.diff_mut(0));
             }
             if io.propagate[i] {
-                engine.backward_data(io.params.data(0), dy, io.bottom_diff.get(i));
+                engine.backward_data_laid(io.params.data(0), dy, io.layouts, io.bottom_diff.get(i));
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::math::gemm::product::Cut;
 use crate::math::parallel::{for_each_chunk, for_each_index};
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
-use crate::math::simd::{Blocked, Kernels, Next, Run, Turn};
+use crate::math::simd::{self, Blocked, Isa, Kernels, Next, Run, Turn};
 use std::ops::Range;
 
 /// How the numbers of a batch of images lie.
@@ -24,6 +24,16 @@ pub enum Layout {
     Planes,
     /// `image × block × pixel × lane`: blocks of as many channels as a vector of this processor has lanes.
     Blocks,
+}
+
+impl Layout {
+    /// Channels of a pixel that lie side by side: 1 in planes.
+    pub fn lanes<T: Real>(self) -> usize {
+        match self {
+            Layout::Planes => 1,
+            Layout::Blocks => simd::kernels::<T>(Isa::detect()).lanes(),
+        }
+    }
 }
 
 /// How the numbers that a forward pass reads and writes lie.
