@@ -4,6 +4,7 @@ use super::blocked::Blocked;
 use super::lanes::Lanes;
 use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
+use super::outer::{self, GatherFilters};
 use super::patch::{Correlate, Patch};
 use super::pixels::{GatherPixels, SpreadPixels};
 use super::rows::{ROWS, Rows};
@@ -33,6 +34,8 @@ pub struct Kernels<T: 'static> {
     pub(super) dot_rows: unsafe fn(&Rows<T>) -> [T; ROWS],
     pub(super) spread_pixels: unsafe fn(&SpreadPixels<T>),
     pub(super) gather_pixels: unsafe fn(&GatherPixels<T>),
+    pub(super) outer: outer::Table<T>,
+    pub(super) gather_filters: unsafe fn(&GatherFilters<T>),
     pub(super) blend: unsafe fn(&Blend<T>, &mut [T]),
     pub(super) dots: unsafe fn(&Dots<T>, &mut [T]),
     pub(super) lines: unsafe fn(&Lines<T>, &mut [T]),
