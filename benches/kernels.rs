@@ -116,6 +116,21 @@ fn convolutions(criterion: &mut Criterion) {
     ] {
         one_image(&mut group, name, blocks, sizes);
     }
+    for (name, sizes) in [
+        ("blocks 3x3 64", [8, 1, 64, 64, 56, 3, 1, 1]),
+        ("blocks 3x3 128", [8, 1, 128, 128, 28, 3, 1, 1]),
+        ("blocks 3x3 512", [8, 1, 512, 512, 7, 3, 1, 1]),
+        ("blocks 5x5 32", [20, 1, 32, 32, 16, 5, 2, 1]),
+    ] {
+        let (plan, [x, mut w, mut y]) = plan(sizes);
+        assert!(plan.weights_take_blocks::<f32>(), "{name} takes no blocks");
+        // They would add up to infinity otherwise.
+        y.iter_mut().for_each(|y| *y *= 1e-6);
+        group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
+        group.bench_function(format!("{name} weights"), |b| {
+            b.iter(|| plan.backward_weights_blocks(&x, &y, &mut w))
+        });
+    }
 }
 
 fn one_image(group: &mut BenchmarkGroup<WallTime>, name: &str, layouts: Layouts, sizes: [usize; 8]) {

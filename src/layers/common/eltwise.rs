@@ -6,7 +6,9 @@ pub(crate) mod cuda;
 use crate::blob::{Element, Shape};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Inputs, Layer, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{
+    Backward, DeviceCode, Forward, InBlocks, Inputs, Layer, Reads, Setup, Sharing, Step, Tail,
+};
 use crate::math::{Far, Real, parallel};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::eltwise_parameter::EltwiseOp;

@@ -9,7 +9,9 @@ use super::line::{Line, Lines};
 use crate::blob::{Buffer, Element, Shape};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Params, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{
+    Backward, DeviceCode, Forward, InBlocks, Layer, Params, Reads, Setup, Sharing, Step, Tail,
+};
 use crate::math::Real;
 use crate::proto::caffe::{LayerParameter, Phase};
 

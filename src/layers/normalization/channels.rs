@@ -456,7 +456,13 @@ mod tests {
             let mut again = Sums::default();
             again.resize(shape);
             let (mut apart, mut in_place) = (vec![0.0; n], a.clone());
-            shape.sum_then_map(sources(Some(a.as_slice())), &mut apart, &mut again, (number, terms), (numbers, map));
+            shape.sum_then_map(
+                sources(Some(a.as_slice())),
+                &mut apart,
+                &mut again,
+                (number, terms),
+                (numbers, map),
+            );
             assert!(apart == expected && again.channels == sums.channels);
             shape.sum_then_map(sources(None), &mut in_place, &mut again, (number, terms), (numbers, map));
             assert!(in_place == expected && again.channels == sums.channels);

@@ -9,7 +9,9 @@ use super::line::{Line, Lines};
 use crate::blob::{Buffer, Shape};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Params, Reads, Setup, Sharing, Step, Tail};
+use crate::layers::{
+    Backward, DeviceCode, Forward, InBlocks, Layer, Params, Reads, Setup, Sharing, Step, Tail,
+};
 use crate::math::{Real, vector};
 use crate::proto::caffe::{FillerParameter, LayerParameter, ScaleParameter};
 use std::ops::RangeInclusive;
@@ -207,7 +209,8 @@ impl<T: Real> Layer<T> for Scale<T> {
             let g = Line::of(line).before(dy, x).as_f64();
             [g, g * x.as_f64()]
         };
-        let slope = |(line, _): ([T; 4], [f64; 0]), dy, x| Line::of(line).before(dy, x) * Line::of(line).factor;
+        let slope =
+            |(line, _): ([T; 4], [f64; 0]), dy, x| Line::of(line).before(dy, x) * Line::of(line).factor;
         let dy = if in_place { None } else { Some(io.top_diff.get(0)) };
         let sources = Sources { lanes: io.layouts.top.lanes::<T>(), from: dy, other: x };
         match (wants_sums, io.propagate[0]) {

@@ -38,7 +38,14 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let fields = param.concat_param.unwrap_or_default();
     let (axis, field) =
         legacy_axis(fields.axis, fields.concat_dim, ["concat_param.axis", "concat_param.concat_dim"])?;
-    Ok(Box::new(Concat { axis, field, single: param.bottom.len() == 1, channels: Vec::new(), outer: 0, widths: Vec::new() }))
+    Ok(Box::new(Concat {
+        axis,
+        field,
+        single: param.bottom.len() == 1,
+        channels: Vec::new(),
+        outer: 0,
+        widths: Vec::new(),
+    }))
 }
 
 /// The axis that a field or its older name gives (1 where neither is there), and the field that gave it.

@@ -2,7 +2,7 @@
 //!
 //! Weights that are learned change in each iteration: they are put in order, or transformed, in each pass.
 
-use super::blocked::{self, Layout, Layouts, to_blocks, to_planes};
+use super::blocked::{self, Layout, Layouts, to_blocks};
 use super::prepared::order;
 use super::{Convolution, Extents, outer};
 use crate::math::Real;
@@ -15,35 +15,12 @@ use crate::math::simd::{self, Kernels};
 const PLANES: Layouts = Layouts { bottom: Layout::Planes, other: Layout::Planes, top: Layout::Planes };
 
 /// Calls `f` with a batch of so many pixels an image in blocks.
-fn with_blocks<T: Real>(
-    kernels: &Kernels<T>,
-    of: &[T],
-    layout: Layout,
-    pixels: usize,
-    f: impl FnOnce(&[T]),
-) {
+fn with_blocks<T: Real>(kernels: &Kernels<T>, of: &[T], layout: Layout, pixels: usize, f: impl FnOnce(&[T])) {
     if layout == Layout::Blocks {
         return f(of);
     }
     scratch(of.len(), |turned: &mut [T]| {
         to_blocks(kernels, of, pixels, turned);
-        f(turned);
-    });
-}
-
-/// The same in planes.
-fn with_planes<T: Real>(
-    kernels: &Kernels<T>,
-    of: &[T],
-    layout: Layout,
-    pixels: usize,
-    f: impl FnOnce(&[T]),
-) {
-    if layout == Layout::Planes {
-        return f(of);
-    }
-    scratch(of.len(), |turned: &mut [T]| {
-        to_planes(kernels, of, pixels, turned);
         f(turned);
     });
 }
@@ -56,14 +33,7 @@ impl Convolution {
     }
 
     /// [`Convolution::forward`] of images that may lie in blocks where it [takes blocks](Convolution::takes_blocks).
-    pub fn forward_laid<T: Real>(
-        &self,
-        x: &[T],
-        w: &[T],
-        layouts: Layouts,
-        end: &Ending<T>,
-        y: &mut [T],
-    ) {
+    pub fn forward_laid<T: Real>(&self, x: &[T], w: &[T], layouts: Layouts, end: &Ending<T>, y: &mut [T]) {
         if layouts == PLANES {
             return self.forward(x, w, end, y);
         }
@@ -139,14 +109,15 @@ impl Convolution {
             });
         }
         let (plane, pixels) = (self.windows.plane(), self.windows.pixels);
-        if self.winograd.blocks.is_some() {
-            return with_planes(kernels, x, layouts.bottom, plane, |x| {
-                with_planes(kernels, dy, layouts.top, pixels, |dy| self.backward_weights(x, dy, dw));
-            });
-        }
         with_blocks(kernels, x, layouts.bottom, plane, |x| {
             with_blocks(kernels, dy, layouts.top, pixels, |dy| {
-                outer::weights(kernels, self.extents(), x, dy, dw);
+                let extents = self.extents();
+                match &self.winograd.blocks {
+                    Some(tiles) => {
+                        tiles.weights_blocks(kernels, [extents.channels, extents.outputs], x, dy, dw);
+                    }
+                    None => outer::weights(kernels, extents, x, dy, dw),
+                }
             });
         });
     }

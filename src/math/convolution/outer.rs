@@ -7,7 +7,7 @@ use crate::math::gemm::product::Cut;
 use crate::math::parallel::{for_each_chunk, for_each_index};
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
-use crate::math::simd::{Kernels, Outer};
+use crate::math::simd::{Kernels, OuterPixels};
 use std::ops::Range;
 
 /// Pixels that a tile sums at once: some vectors of them stay in the first-level cache.
@@ -97,7 +97,7 @@ impl<T: Real> Pass<'_, T> {
                 let next_b = from(self.x, channels, columns.start + next.start * lanes);
                 for (i, row) in rows.clone().step_by(step).enumerate() {
                     let inside = row % lanes;
-                    let outer = Outer {
+                    let outer = OuterPixels {
                         images: images.len(),
                         pixels: part.len(),
                         a: from(self.dy, outputs, row - inside).wrapping_add(inside),
@@ -113,7 +113,7 @@ impl<T: Real> Pass<'_, T> {
                         adds: adds || chunk > chunks.start,
                     };
                     // SAFETY: x and dy hold these channels of these images, as was checked; no other task has these rows and columns.
-                    unsafe { self.kernels.outer(here.len(), &outer) };
+                    unsafe { self.kernels.outer_pixels(here.len(), &outer) };
                 }
             }
         }

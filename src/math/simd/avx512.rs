@@ -5,15 +5,16 @@ use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
-use super::outer::products;
+use super::outer::{gather_dense, products};
+use super::outer_pixels::pixel_products;
 use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Outer, Patch, Spread, SpreadPixels,
-    Turn,
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Outer,
+    OuterPixels, Patch, Spread, SpreadPixels, Turn,
 };
 use crate::math::Real;
 
@@ -37,16 +38,16 @@ where
     unsafe { pixels::<T, Avx512, MR>(t) }
 }
 
-/// Rows of a tile of outer products.
-const ROWS_OF_OUTER: usize = 8;
+/// Rows of a tile of outer products of pixels.
+const OUTER_ROWS: usize = 8;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn outer<T: Real, const NV: usize>(t: &Outer<T>)
+unsafe fn outer_pixels<T: Real, const NV: usize>(t: &OuterPixels<T>)
 where
     Avx512: Lanes<T>,
 {
-    // SAFETY: the caller keeps the contract of `products`; the features are enabled here.
-    unsafe { products::<T, Avx512, ROWS_OF_OUTER, NV>(t) }
+    // SAFETY: the caller keeps the contract of `pixel_products`; the features are enabled here.
+    unsafe { pixel_products::<T, Avx512, OUTER_ROWS, NV>(t) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -146,6 +147,24 @@ where
 {
     // SAFETY: the caller keeps the contract of `gather_places`; the features are enabled here.
     unsafe { gather_places::<T, Avx512>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn outer<T: Real, const MR: usize, const NV: usize>(t: &Outer<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `products`; the features are enabled here.
+    unsafe { products::<T, Avx512, MR, NV>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn gather_filters<T: Real>(t: &GatherFilters<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `gather_dense`; the features are enabled here.
+    unsafe { gather_dense::<T, Avx512>(t) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -306,8 +325,8 @@ where
                 strip::<T, 8, 3>,
             ],
         ],
-        outer: [outer::<T, 1>, outer::<T, 2>, outer::<T, 3>],
-        outer_rows: ROWS_OF_OUTER,
+        outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
+        outer_rows: OUTER_ROWS,
         copy: copy::<T>,
         stream: stream::<T>,
         fence: fence::<T>,
@@ -318,6 +337,41 @@ where
         dot_rows: dot_rows::<T>,
         spread_pixels: spread_pixels::<T>,
         gather_pixels: gather_pixels::<T>,
+        outer: &[
+            &[
+                outer::<T, 1, 1>,
+                outer::<T, 2, 1>,
+                outer::<T, 3, 1>,
+                outer::<T, 4, 1>,
+                outer::<T, 5, 1>,
+                outer::<T, 6, 1>,
+                outer::<T, 7, 1>,
+                outer::<T, 8, 1>,
+                outer::<T, 9, 1>,
+                outer::<T, 10, 1>,
+                outer::<T, 11, 1>,
+                outer::<T, 12, 1>,
+                outer::<T, 13, 1>,
+                outer::<T, 14, 1>,
+            ],
+            &[
+                outer::<T, 1, 2>,
+                outer::<T, 2, 2>,
+                outer::<T, 3, 2>,
+                outer::<T, 4, 2>,
+                outer::<T, 5, 2>,
+                outer::<T, 6, 2>,
+                outer::<T, 7, 2>,
+                outer::<T, 8, 2>,
+                outer::<T, 9, 2>,
+                outer::<T, 10, 2>,
+                outer::<T, 11, 2>,
+                outer::<T, 12, 2>,
+                outer::<T, 13, 2>,
+                outer::<T, 14, 2>,
+            ],
+        ],
+        gather_filters: gather_filters::<T>,
         blend: blend::<T>,
         dots: dots::<T>,
         lines: lines::<T>,

@@ -4,7 +4,8 @@ use super::blocked::Blocked;
 use super::lanes::Lanes;
 use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
-use super::outer;
+use super::outer::{self, GatherFilters};
+use super::outer_pixels;
 use super::patch::{Correlate, Patch};
 use super::pixels::{GatherPixels, SpreadPixels};
 use super::rows::{ROWS, Rows};
@@ -24,8 +25,8 @@ pub struct Kernels<T: 'static> {
     /// `blocked[i]` computes tiles of `i + 1` pixels and two vectors of outputs.
     pub(super) blocked: &'static [unsafe fn(&Blocked<T>)],
     pub(super) strips: strip::Table<T>,
-    /// `outer[v - 1]` sums outer products of `outer_rows` rows and `v` vectors.
-    pub(super) outer: outer::Table<T>,
+    /// `outer_pixels[v - 1]` sums outer products of `outer_rows` rows and `v` vectors.
+    pub(super) outer_pixels: outer_pixels::Table<T>,
     pub(super) outer_rows: usize,
     pub(super) copy: unsafe fn(&Copy<T>),
     pub(super) stream: unsafe fn(&[T], &mut [T]),
@@ -37,6 +38,8 @@ pub struct Kernels<T: 'static> {
     pub(super) dot_rows: unsafe fn(&Rows<T>) -> [T; ROWS],
     pub(super) spread_pixels: unsafe fn(&SpreadPixels<T>),
     pub(super) gather_pixels: unsafe fn(&GatherPixels<T>),
+    pub(super) outer: outer::Table<T>,
+    pub(super) gather_filters: unsafe fn(&GatherFilters<T>),
     pub(super) blend: unsafe fn(&Blend<T>, &mut [T]),
     pub(super) dots: unsafe fn(&Dots<T>, &mut [T]),
     pub(super) lines: unsafe fn(&Lines<T>, &mut [T]),

@@ -28,6 +28,7 @@ mod neon_f32;
 #[cfg(target_arch = "aarch64")]
 mod neon_f64;
 mod outer;
+mod outer_pixels;
 mod patch;
 mod pixels;
 mod plain;
@@ -41,7 +42,8 @@ pub use kernels::Kernels;
 pub(crate) use kernels::{Next, Tile};
 pub(crate) use lines::{Blend, Dots, Lines};
 pub(crate) use moves::{Copy, Fold, Run, Turn};
-pub(crate) use outer::Outer;
+pub(crate) use outer::{GatherFilters, Outer};
+pub(crate) use outer_pixels::OuterPixels;
 pub(crate) use patch::{Correlate, Patch};
 pub(crate) use pixels::{Corner, GatherPixels, SpreadPixels};
 pub(crate) use rows::{ROWS, Rows};

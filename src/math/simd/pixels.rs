@@ -4,10 +4,10 @@
 
 use super::kernels::Kernels;
 use super::lanes::Lanes;
-use super::winograd::{Place, SIDE, all, back, image};
+use super::winograd::{Place, SIDE, all, back, filter, image};
 use crate::math::Real;
 
-/// A patch of 6 × 6 pixels of an image.
+/// A patch of pixels of an image.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Corner {
     /// Where its first pixel is or, outside of the image, would be.
@@ -18,14 +18,18 @@ pub(crate) struct Corner {
     pub columns: [u8; 2],
 }
 
-/// Transforms patches by Bᵀ·d·B: number p of patch i goes to `out + p·step + i·COUNT`.
+/// Transforms patches of `size` × `size` pixels: of an image (`size` 6) by Bᵀ·d·B, of the top's gradient (anything smaller) by G·g·Gᵀ.
+///
+/// Number p of patch i goes to `out + p·step + i·pitch`.
 pub(crate) struct SpreadPixels<'a, T> {
     pub data: *const T,
     pub patches: &'a [Corner],
+    pub size: usize,
     /// Numbers from a row of the image to the next.
     pub row: usize,
     pub out: *mut T,
     pub step: usize,
+    pub pitch: usize,
 }
 
 /// Transforms tiles back, by Aᵀ·m·A, to `size` × `size` pixels at their places, rows `row` numbers apart: `max(scale·y + bias + other, floor)`.
@@ -73,14 +77,37 @@ impl<T: Real> Kernels<T> {
 /// As [`Kernels::spread_pixels`], and only inside a function compiled for the instruction set of `S`.
 #[inline(always)]
 pub(super) unsafe fn spread_corners<T: Real, S: Lanes<T>>(s: &SpreadPixels<T>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match s.size {
+            2 => spread_size::<T, S, 2>(s),
+            3 => spread_size::<T, S, 3>(s),
+            4 => spread_size::<T, S, 4>(s),
+            5 => spread_size::<T, S, 5>(s),
+            _ => spread_size::<T, S, 6>(s),
+        }
+    }
+}
+
+/// Body of the spreading kernels for patches of `N` × `N`.
+///
+/// # Safety
+/// As [`spread_corners`].
+#[inline(always)]
+unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &SpreadPixels<T>) {
     for (i, patch) in s.patches.iter().enumerate() {
-        let (from, out) = (s.data.wrapping_add(patch.at), s.out.wrapping_add(i * S::COUNT));
-        // SAFETY: promised by the caller.
+        let (from, out) = (s.data.wrapping_add(patch.at), s.out.wrapping_add(i * s.pitch));
+        // SAFETY: promised by the caller; a prefetch of any address is harmless.
         unsafe {
-            if patch.rows == [0, SIDE as u8] && patch.columns == [0, SIDE as u8] {
-                spread_corner::<T, S, true>(s, patch, from, out);
+            if let Some(next) = s.patches.get(i + 1) {
+                for i in 0..N * N {
+                    S::prefetch(s.data.wrapping_add(next.at.wrapping_add(i / N * s.row + i % N * S::COUNT)));
+                }
+            }
+            if patch.rows == [0, N as u8] && patch.columns == [0, N as u8] {
+                spread_corner::<T, S, N, true>(s, patch, from, out);
             } else {
-                spread_corner::<T, S, false>(s, patch, from, out);
+                spread_corner::<T, S, N, false>(s, patch, from, out);
             }
         }
     }
@@ -88,7 +115,7 @@ pub(super) unsafe fn spread_corners<T: Real, S: Lanes<T>>(s: &SpreadPixels<T>) {
 
 /// One patch, of which the `WHOLE` lies in the image or a part.
 #[inline(always)]
-unsafe fn spread_corner<T: Real, S: Lanes<T>, const WHOLE: bool>(
+unsafe fn spread_corner<T: Real, S: Lanes<T>, const N: usize, const WHOLE: bool>(
     s: &SpreadPixels<T>,
     patch: &Corner,
     from: *const T,
@@ -100,26 +127,33 @@ unsafe fn spread_corner<T: Real, S: Lanes<T>, const WHOLE: bool>(
         let within = |[first, end]: [u8; 2], i: usize| WHOLE || (first as usize..end as usize).contains(&i);
         // Rows of the patch become columns here.
         let mut half = [[zero; SIDE]; SIDE];
-        for i in 0..SIDE {
+        for i in 0..N {
             let mut row = [zero; SIDE];
             if within(patch.rows, i) {
                 let from = from.wrapping_add(i * s.row);
-                for (j, v) in row.iter_mut().enumerate() {
+                for (j, v) in row.iter_mut().enumerate().take(N) {
                     if within(patch.columns, j) {
                         *v = S::load(from.wrapping_add(j * S::COUNT));
                     }
                 }
             }
-            for (half, &v) in half.iter_mut().zip(&image::<T, S>(&row)) {
+            for (half, &v) in half.iter_mut().zip(&spread_line::<T, S, N>(&row)) {
                 half[i] = v;
             }
         }
         for (j, half) in half.iter().enumerate() {
-            for (i, &v) in image::<T, S>(half).iter().enumerate() {
+            for (i, &v) in spread_line::<T, S, N>(half).iter().enumerate() {
                 S::store(out.wrapping_add((i * SIDE + j) * s.step), v);
             }
         }
     }
+}
+
+/// The first `N` numbers of a line at the points.
+#[inline(always)]
+unsafe fn spread_line<T: Real, S: Lanes<T>, const N: usize>(line: &[S::V; SIDE]) -> [S::V; SIDE] {
+    // SAFETY: as the caller.
+    unsafe { if N == SIDE { image::<T, S>(line) } else { filter::<T, S, N>(line) } }
 }
 
 /// Body of the gathering kernels.

@@ -5,15 +5,16 @@ use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
-use super::outer::products;
+use super::outer::{gather_dense, products};
+use super::outer_pixels::pixel_products;
 use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherPixels, Lines, Outer, Patch, Spread, SpreadPixels,
-    Turn,
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Outer,
+    OuterPixels, Patch, Spread, SpreadPixels, Turn,
 };
 use crate::math::Real;
 
@@ -62,12 +63,12 @@ unsafe fn blocked<T: Real, const MR: usize>(t: &Blocked<T>) {
     unsafe { pixels::<T, Plain, MR>(t) }
 }
 
-/// Rows of a tile of outer products.
-const ROWS_OF_OUTER: usize = 4;
+/// Rows of a tile of outer products of pixels.
+const OUTER_ROWS: usize = 4;
 
-unsafe fn outer<T: Real, const NV: usize>(t: &Outer<T>) {
-    // SAFETY: the caller keeps the contract of `products`; plain code runs everywhere.
-    unsafe { products::<T, Plain, ROWS_OF_OUTER, NV>(t) }
+unsafe fn outer_pixels<T: Real, const NV: usize>(t: &OuterPixels<T>) {
+    // SAFETY: the caller keeps the contract of `pixel_products`; plain code runs everywhere.
+    unsafe { pixel_products::<T, Plain, OUTER_ROWS, NV>(t) }
 }
 
 unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
@@ -122,6 +123,16 @@ unsafe fn gather_pixels<T: Real>(t: &GatherPixels<T>) {
     unsafe { gather_places::<T, Plain>(t) }
 }
 
+unsafe fn outer<T: Real, const MR: usize, const NV: usize>(t: &Outer<T>) {
+    // SAFETY: the caller keeps the contract of `products`; plain code runs everywhere.
+    unsafe { products::<T, Plain, MR, NV>(t) }
+}
+
+unsafe fn gather_filters<T: Real>(t: &GatherFilters<T>) {
+    // SAFETY: the caller keeps the contract of `gather_dense`; plain code runs everywhere.
+    unsafe { gather_dense::<T, Plain>(t) }
+}
+
 unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T]) {
     // SAFETY: the caller keeps the contract of `blend_taps`; plain code runs everywhere.
     unsafe { blend_taps::<T, Plain>(b, out) }
@@ -169,8 +180,8 @@ impl<T: Real> Table<T> {
             &[strip::<T, 1, 1>, strip::<T, 2, 1>, strip::<T, 3, 1>, strip::<T, 4, 1>],
             &[strip::<T, 1, 2>, strip::<T, 2, 2>, strip::<T, 3, 2>, strip::<T, 4, 2>],
         ],
-        outer: [outer::<T, 1>, outer::<T, 2>, outer::<T, 3>],
-        outer_rows: ROWS_OF_OUTER,
+        outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
+        outer_rows: OUTER_ROWS,
         copy: copy::<T>,
         stream: stream::<T>,
         fence,
@@ -181,6 +192,11 @@ impl<T: Real> Table<T> {
         dot_rows: dot_rows::<T>,
         spread_pixels: spread_pixels::<T>,
         gather_pixels: gather_pixels::<T>,
+        outer: &[
+            &[outer::<T, 1, 1>, outer::<T, 2, 1>, outer::<T, 3, 1>, outer::<T, 4, 1>],
+            &[outer::<T, 1, 2>, outer::<T, 2, 2>, outer::<T, 3, 2>, outer::<T, 4, 2>],
+        ],
+        gather_filters: gather_filters::<T>,
         blend: blend::<T>,
         dots: dots::<T>,
         lines: lines::<T>,

@@ -124,22 +124,29 @@ pub(super) unsafe fn image<T: Real, S: Lanes<T>>(d: &[S::V; SIDE]) -> [S::V; SID
     }
 }
 
-/// G·g: the first `N` numbers of `g`, a filter, as a polynomial at the points, over Π(p − q) there.
+/// The first `N` numbers of `g` as a polynomial at `x` and at −x, over `by`.
 #[inline(always)]
-unsafe fn filter<T: Real, S: Lanes<T>, const N: usize>(g: &[S::V; SIDE]) -> [S::V; SIDE] {
+unsafe fn terms<T: Real, S: Lanes<T>, const N: usize>(g: &[S::V; SIDE], x: f64, by: f64) -> (S::V, S::V) {
     // SAFETY: as the caller.
     unsafe {
         let zero = all::<T, S>(0.0);
-        // The even and the odd terms at `x`, over `by`; at −x the odd ones change their sign.
-        let at = |x: f64, by: f64| {
-            let mut terms = [plus::<T, S>(zero, 1.0 / by, g[0]), plus::<T, S>(zero, x / by, g[1])];
-            for i in 2..N {
-                terms[i % 2] = plus::<T, S>(terms[i % 2], x.powi(i as i32) / by, g[i]);
-            }
-            (S::add(terms[0], terms[1]), plus::<T, S>(terms[0], -1.0, terms[1]))
-        };
-        let p = at(P, 2.0 * P * P * (P * P - Q * Q));
-        let q = at(Q, 2.0 * Q * Q * (Q * Q - P * P));
+        // The even and the odd terms; at −x the odd ones change their sign.
+        let mut terms = [plus::<T, S>(zero, 1.0 / by, g[0]), plus::<T, S>(zero, x / by, g[1])];
+        for i in 2..N {
+            terms[i % 2] = plus::<T, S>(terms[i % 2], x.powi(i as i32) / by, g[i]);
+        }
+        (S::add(terms[0], terms[1]), plus::<T, S>(terms[0], -1.0, terms[1]))
+    }
+}
+
+/// G·g: the first `N` numbers of `g`, a filter, as a polynomial at the points, over Π(p − q) there.
+#[inline(always)]
+pub(super) unsafe fn filter<T: Real, S: Lanes<T>, const N: usize>(g: &[S::V; SIDE]) -> [S::V; SIDE] {
+    // SAFETY: as the caller.
+    unsafe {
+        let zero = all::<T, S>(0.0);
+        let p = terms::<T, S, N>(g, P, 2.0 * P * P * (P * P - Q * Q));
+        let q = terms::<T, S, N>(g, Q, 2.0 * Q * Q * (Q * Q - P * P));
         [plus::<T, S>(zero, 1.0 / (P * P * Q * Q), g[0]), p.0, p.1, q.0, q.1, g[N - 1]]
     }
 }

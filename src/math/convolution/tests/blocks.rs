@@ -77,6 +77,72 @@ fn images_in_blocks_agree_with_the_definition() {
     }
 }
 
+/// The gradient of weights of images in blocks, and what it should be: by the definition, or as images in planes have it.
+fn check_weights<T: Real>(plan: &Convolution, is_small: bool) {
+    let g = plan.geometry();
+    let (lanes, pixels) = (simd::kernels::<T>(plan.isa).lanes(), plan.output().iter().product());
+    let (x, dy) = (noise::<T>(plan.bottom_len(), 1), noise::<T>(plan.top_len(), 4));
+    let mut want = vec![T::from_f64(0.25); plan.weights_len()];
+    if is_small {
+        let mut wide = vec![0.25; want.len()];
+        each_product(g, |y, i, j| wide[j] += dy[y].as_f64() * x[i].as_f64());
+        want.iter_mut().zip(&wide).for_each(|(to, &x)| *to = T::from_f64(x));
+    } else {
+        plan.backward_weights(&x, &dy, &mut want);
+    }
+    let x = laid(&x, g.channels, g.input.iter().product(), lanes, Layout::Blocks, true);
+    let dy = laid(&dy, g.num_output, pixels, lanes, Layout::Blocks, true);
+    let weights = || {
+        let mut dw = vec![T::from_f64(0.25); want.len()];
+        plan.backward_weights_blocks(&x, &dy, &mut dw);
+        dw
+    };
+    let what = format!("{:?} {} weights in blocks {g:?}", plan.isa, T::NAME);
+    assert_near(&weights(), &want, g.batch * pixels, &what);
+    assert_same_for_any_pool(weights);
+}
+
+#[test]
+fn weights_of_images_in_blocks_agree_with_the_definition() {
+    for g in [
+        square(1, 1, 16, 32, &[13, 14], 3, 1, 1, 1),
+        square(3, 1, 48, 16, &[7, 6], 3, 0, 1, 1),
+        square(2, 1, 16, 80, &[9, 11], 5, 2, 1, 1),
+        square(1, 1, 32, 32, &[9, 11], 2, 1, 1, 1),
+        square(2, 1, 16, 16, &[10, 8], 4, 2, 1, 1),
+        square(1, 1, 16, 32, &[3, 2], 3, 1, 1, 1),
+        // Several groups of tiles, products longer than one goes.
+        square(2, 1, 16, 32, &[40, 50], 3, 1, 1, 1),
+        // Many sums, few tiles.
+        square(2, 1, 112, 96, &[5, 7], 3, 1, 1, 1),
+        square(0, 1, 16, 32, &[5, 7], 3, 1, 1, 1),
+    ] {
+        for isa in isas() {
+            let plan = Convolution::on(isa, &g).expect("a valid geometry");
+            assert!(plan.weights_take_blocks::<f32>() && plan.weights_take_blocks::<f64>());
+            check_weights::<f32>(&plan, true);
+            check_weights::<f64>(&plan, true);
+        }
+    }
+    // Partial sums; many sums and many tiles, in one group and in several.
+    for g in [
+        square(2, 1, 64, 64, &[59, 83], 3, 1, 1, 1),
+        square(1, 1, 112, 96, &[46, 47], 3, 1, 1, 1),
+        square(2, 1, 112, 96, &[46, 70], 3, 1, 1, 1),
+    ] {
+        let plan = Convolution::new(&g).expect("a valid geometry");
+        check_weights::<f32>(&plan, false);
+    }
+    for g in [
+        square(1, 1, 8, 16, &[9, 9], 3, 1, 1, 1),
+        square(1, 2, 32, 32, &[9, 9], 3, 1, 1, 1),
+        square(1, 1, 16, 16, &[9, 9], 3, 1, 2, 1),
+    ] {
+        let plan = Convolution::new(&g).expect("a valid geometry");
+        assert!(!plan.weights_take_blocks::<f32>() || simd::kernels::<f32>(plan.isa).lanes() < 16);
+    }
+}
+
 #[test]
 fn small_images_turned_into_blocks_agree_with_the_definition() {
     for g in [

@@ -11,7 +11,7 @@ use crate::math::gemm::product::Cut;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
-use crate::math::simd::{Blocked, Corner, GatherPixels, Kernels, Next, Place, SIDE, Spread, SpreadPixels};
+use crate::math::simd::{Blocked, GatherPixels, Kernels, Next, Place, SIDE, Spread, SpreadPixels};
 use std::ops::Range;
 
 /// Bytes of transformed filters, and of transformed patches, that are worked on together.
@@ -166,27 +166,17 @@ impl<T: Real> Work<'_, T> {
         for_each_index(rows.count(tiles.len()) * blocks, grain, |task| {
             let (row, block) = (rows.panel(task / blocks, tiles.len()), task % blocks);
             let first = tiles.start + row.start;
-            let mut patches = [Corner::default(); 16];
-            for (patch, [sample, i, j]) in patches.iter_mut().zip(t.each(&(first..first + row.len))) {
-                // Those before the image are so many less than none.
-                let (y, x) = ((i * t.step).wrapping_sub(t.pad[0]), (j * t.step).wrapping_sub(t.pad[1]));
-                let pixel = y.wrapping_mul(width).wrapping_add(x).wrapping_mul(lanes);
-                let inside = |at: usize, pad: usize, size: usize| {
-                    [pad.saturating_sub(at).min(SIDE) as u8, (size + pad).saturating_sub(at).min(SIDE) as u8]
-                };
-                *patch = Corner {
-                    at: (sample * self.filters.from * height * width).wrapping_add(pixel),
-                    rows: inside(i * t.step, t.pad[0], height),
-                    columns: inside(j * t.step, t.pad[1], width),
-                };
-            }
+            let tiles = first..first + row.len;
+            let patches = t.corners(&tiles, SIDE, self.filters.from * height * width, lanes);
             let len = POINTS * row.len * lanes;
             let spread = SpreadPixels {
                 data: self.x[block * height * width * lanes..].as_ptr(),
                 patches: &patches[..row.len],
+                size: SIDE,
                 row: width * lanes,
                 out: v.part(POINTS * row.start * self.filters.from + block * len, len).at(0),
                 step: row.len * lanes,
+                pitch: lanes,
             };
             // SAFETY: rows and columns in use lie inside the image, whose length was checked; each task has its part of `v`.
             unsafe { self.kernels.spread_pixels(&spread) };
@@ -266,8 +256,9 @@ impl<T: Real> Work<'_, T> {
                 for (i, row) in rows.panels(count).enumerate() {
                     let nth = point * rows.count(count) + i;
                     let len = POINTS * row.len * lanes;
-                    let x = &v
-                        [POINTS * row.start * self.filters.from + k.start / lanes * len + point * row.len * lanes..];
+                    let x = &v[POINTS * row.start * self.filters.from
+                        + k.start / lanes * len
+                        + point * row.len * lanes..];
                     let y = POINTS * (row.start * panels.len() + row.len * panel) * width
                         + point * row.len * lanes;
                     let none = std::ptr::null();

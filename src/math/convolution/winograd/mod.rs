@@ -8,6 +8,7 @@
 //! Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
 mod blocked;
+mod blocked_weights;
 mod filters;
 mod points;
 mod small;

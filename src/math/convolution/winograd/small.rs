@@ -59,8 +59,7 @@ impl Tiles {
                     let (x_blocks, y_blocks) = room.split_at_mut(images.len() * x.image);
                     to_blocks(kernels, &x.data[images.start * x.image..], plane, x_blocks);
                     let y_shared = Shared::new(&mut *y_blocks);
-                    Work { tiles: &tiles, kernels, filters, x: x_blocks, end, y: y_shared }
-                        .with(u);
+                    Work { tiles: &tiles, kernels, filters, x: x_blocks, end, y: y_shared }.with(u);
                     let part = out.part(images.start * y.image, images.len() * y.image);
                     // SAFETY: no other task has these images.
                     let part = unsafe { std::slice::from_raw_parts_mut(part.at(0), part.len()) };

@@ -2,7 +2,7 @@
 
 use super::super::Geometry;
 use crate::math::Real;
-use crate::math::simd::{POINTS, Place, SIDE};
+use crate::math::simd::{Corner, POINTS, Place, SIDE};
 use std::ops::Range;
 
 /// Tiles of a block at least and at most, in whole panels of every instruction set.
@@ -152,6 +152,34 @@ impl Tiles {
             *patch = (sample - band.samples.start) * band.plane + y * band.line + column * self.step;
         }
         patches
+    }
+
+    /// The patches of up to 16 tiles in images whose channels lie in blocks of so many lanes, `image` numbers apart: of the image (`side` 6)
+    /// or of the output (`side` as many as a tile has).
+    pub(super) fn corners(
+        &self,
+        tiles: &Range<usize>,
+        side: usize,
+        image: usize,
+        lanes: usize,
+    ) -> [Corner; 16] {
+        let ([height, width], pad) =
+            if side == SIDE { (self.input, self.pad) } else { (self.output, [0, 0]) };
+        let inside = |at: usize, pad: usize, size: usize| {
+            [pad.saturating_sub(at).min(side) as u8, (size + pad).saturating_sub(at).min(side) as u8]
+        };
+        let mut corners = [Corner::default(); 16];
+        for (corner, [sample, row, column]) in corners.iter_mut().zip(self.each(tiles)) {
+            let (y, x) = (row * self.step, column * self.step);
+            // Those before the image are so many less than none.
+            let pixel = y.wrapping_sub(pad[0]).wrapping_mul(width).wrapping_add(x.wrapping_sub(pad[1]));
+            *corner = Corner {
+                at: (sample * image).wrapping_add(pixel.wrapping_mul(lanes)),
+                rows: inside(y, pad[0], height),
+                columns: inside(x, pad[1], width),
+            };
+        }
+        corners
     }
 
     /// The band of padded planes that patches of `side` × `side` numbers of some tiles need.
