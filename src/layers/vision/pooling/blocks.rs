@@ -6,6 +6,7 @@
 use super::axis::Axis;
 use crate::math::{Real, scratch, vectorised};
 use std::hint::select_unpredictable;
+use std::ops::Range;
 
 /// Numbers that stay in registers while the taps pass by.
 const BLOCK: usize = 64;
@@ -45,12 +46,15 @@ struct Lines<const L: usize> {
     /// Numbers of a phase of the stride, and of a line.
     phase: usize,
     line: usize,
+    /// Where each tap along a line reads for the first window.
+    taps: [usize; MOST],
 }
 
 impl<const L: usize> Lines<L> {
     fn new(&[h, w]: &[Axis; 2]) -> Self {
         let phase = (w.output + (w.kernel - 1) / w.stride) * L;
-        Lines { h, w, phase, line: phase * w.stride }
+        let taps = std::array::from_fn(|tap| tap % w.stride * phase + tap / w.stride * L);
+        Lines { h, w, phase, line: phase * w.stride, taps }
     }
 
     /// Numbers of all lines, and some that are read and not used.
@@ -58,19 +62,17 @@ impl<const L: usize> Lines<L> {
         self.h.kernel * self.line + BLOCK
     }
 
-    /// Where a tap of the line `row` of the image reads for the first window.
-    fn place(&self, row: usize, tap: usize) -> usize {
-        row % self.h.kernel * self.line + tap % self.w.stride * self.phase + tap / self.w.stride * L
-    }
-
-    /// Calls `f` with each pixel of a laid line, if it is one of the image, and its place there.
+    /// Calls `f` for each phase of a laid line with its first pixel that is one of the image's, how many there are, and the first one's
+    /// column there; those before and behind them are padding.
     #[inline(always)]
-    fn pixels<T>(&self, laid: &mut [T], mut f: impl FnMut(&mut [T; L], Option<usize>)) {
+    fn phases<T>(&self, laid: &mut [T], mut f: impl FnMut(&mut [[T; L]], Range<usize>, usize)) {
+        let Axis { input, pad, stride, .. } = self.w;
         for (i, phase) in laid.chunks_exact_mut(self.phase).enumerate() {
-            for (j, pixel) in phase.as_chunks_mut::<L>().0.iter_mut().enumerate() {
-                let column = (j * self.w.stride + i).checked_sub(self.w.pad);
-                f(pixel, column.filter(|&c| c < self.w.input));
-            }
+            let pixels = phase.as_chunks_mut::<L>().0;
+            let first = pad.saturating_sub(i).div_ceil(stride).min(pixels.len());
+            let column = first * stride + i - pad.min(first * stride + i);
+            let count = input.saturating_sub(column).div_ceil(stride).min(pixels.len() - first);
+            f(pixels, first..first + count, column);
         }
     }
 
@@ -90,10 +92,16 @@ impl<const L: usize> Lines<L> {
                             for row in rows.start.max(next)..rows.end {
                                 let from = x[row * w.input * L..][..w.input * L].as_chunks::<L>().0;
                                 let to = &mut laid[row % h.kernel * self.line..][..self.line];
-                                self.pixels(
+                                self.phases(
                                     to,
                                     #[inline(always)]
-                                    |to, column| *to = column.map_or([T::neg_infinity(); L], |c| from[c]),
+                                    |to, inside, column| {
+                                        to[..inside.start].fill([T::neg_infinity(); L]);
+                                        to[inside.end..].fill([T::neg_infinity(); L]);
+                                        let from = from.get(column..).unwrap_or_default();
+                                        let pixels = to[inside].iter_mut().zip(from.iter().step_by(w.stride));
+                                        pixels.for_each(|(to, from)| *to = *from);
+                                    },
                                 );
                             }
                             next = rows.end;
@@ -110,6 +118,7 @@ impl<const L: usize> Lines<L> {
     fn line_of_windows<T: Real>(&self, laid: &[T], p: usize, y: &mut [T], at: &mut [u32]) {
         let Lines { h, w, .. } = self;
         let rows = h.range(p);
+        let lines: [usize; MOST] = std::array::from_fn(|i| (rows.start + i) % h.kernel * self.line);
         let skipped = rows.start + h.pad - p * h.stride;
         let parts = y.chunks_mut(BLOCK).zip(at.chunks_mut(BLOCK));
         for (begin, (y, at)) in (0..).step_by(BLOCK).zip(parts) {
@@ -121,10 +130,10 @@ impl<const L: usize> Lines<L> {
                 }
             }
             let mut most = [T::neg_infinity(); BLOCK];
-            for (i, row) in rows.clone().enumerate() {
-                for tap in 0..w.kernel {
+            for (i, line) in lines[..rows.len()].iter().enumerate() {
+                for (tap, at) in self.taps[..w.kernel].iter().enumerate() {
                     let here = ((skipped + i) * w.kernel + tap) as u32;
-                    let x = &laid[self.place(row, tap) + begin..][..BLOCK];
+                    let x = &laid[line + at + begin..][..BLOCK];
                     for ((most, found), &x) in most.iter_mut().zip(&mut found).zip(x) {
                         #[allow(clippy::eq_op)] // x ≠ x is NaN, which wins and stays
                         let wins = (x > *most) | (x != x);
@@ -175,15 +184,16 @@ impl<const L: usize> Lines<L> {
     fn spread_line<T: Real>(&self, laid: &mut [T], p: usize, dy: &[T], at: &[u32]) {
         let Lines { h, w, .. } = self;
         let rows = h.range(p);
+        let lines: [usize; MOST] = std::array::from_fn(|i| (rows.start + i) % h.kernel * self.line);
         let skipped = rows.start + h.pad - p * h.stride;
         for (begin, (dy, at)) in (0..).step_by(BLOCK).zip(dy.chunks(BLOCK).zip(at.chunks(BLOCK))) {
             let (mut gradient, mut taken) = ([T::zero(); BLOCK], [u32::MAX; BLOCK]);
             gradient[..dy.len()].copy_from_slice(dy);
             taken[..at.len()].copy_from_slice(at);
-            for (i, row) in rows.clone().enumerate() {
-                for tap in 0..w.kernel {
+            for (i, line) in lines[..rows.len()].iter().enumerate() {
+                for (tap, at) in self.taps[..w.kernel].iter().enumerate() {
                     let here = ((skipped + i) * w.kernel + tap) as u32;
-                    let to = &mut laid[self.place(row, tap) + begin..][..BLOCK];
+                    let to = &mut laid[line + at + begin..][..BLOCK];
                     for (to, (&dy, &taken)) in to.iter_mut().zip(gradient.iter().zip(&taken)) {
                         *to += select_unpredictable(taken == here, dy, T::zero());
                     }
@@ -199,13 +209,13 @@ impl<const L: usize> Lines<L> {
         // Columns behind the last window.
         let covered = (self.line / L).saturating_sub(self.w.pad).min(to.len());
         to[covered..].iter_mut().for_each(|to| *to = [T::zero(); L]);
-        self.pixels(
+        self.phases(
             laid,
             #[inline(always)]
-            |from, column| {
-                if let Some(column) = column {
-                    to[column] = *from;
-                }
+            |from, inside, column| {
+                let to = to.get_mut(column..).unwrap_or_default();
+                let pixels = to.iter_mut().step_by(self.w.stride).zip(&from[inside]);
+                pixels.for_each(|(to, from)| *to = *from);
             },
         );
     }
