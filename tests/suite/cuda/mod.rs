@@ -5,6 +5,7 @@ mod convolutions;
 #[path = "../../cuda_emulator/mod.rs"]
 mod emulator;
 mod faults;
+mod fillers;
 mod fusion;
 mod graphs;
 mod inner_products;
