@@ -9,8 +9,8 @@
 
 __device__ inline double times_plus(double a, double b, double c) { return __dadd_rn(__dmul_rn(a, b), c); }
 
-// A word as a number from [0, 1).
-__device__ inline double unit(unsigned word) { return word / 4294967296.0; }
+// A word, or one more, by 2^32, which is exact: a word as a number from [0, 1).
+__device__ inline double unit(double word) { return __dmul_rn(word, 1 / 4294967296.0); }
 
 // Natural logarithm of a normal number: ln of random.rs.
 __device__ inline double logarithm(double x) {
@@ -41,7 +41,7 @@ template <int FIRST> __device__ inline double series(double square) {
 
 // Two independent normal numbers from two words: box_muller of random.rs.
 __device__ inline void normal(unsigned a, unsigned b, double &even, double &odd) {
-  double radius = __dsqrt_rn(__dmul_rn(-2.0, logarithm(__dadd_rn(a, 1.0) / 4294967296.0)));
+  double radius = __dsqrt_rn(__dmul_rn(-2.0, logarithm(unit(__dadd_rn(a, 1.0)))));
   unsigned quarter = (b + (1u << 29)) >> 30;
   double x = __dmul_rn(int(b - (quarter << 30)), 6.28318530717958647692528676656 / 4294967296.0), square = __dmul_rn(x, x);
   double sine = __dmul_rn(x, series<1>(square)), cosine = series<0>(square);

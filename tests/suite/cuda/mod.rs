@@ -13,6 +13,7 @@ mod labels;
 mod layers;
 mod nvrtc;
 mod precision;
+mod search;
 mod several;
 mod table;
 mod training;
