@@ -43,13 +43,11 @@ impl Convolution {
 /// `dw += dy * x` for images that are turned into blocks, some at a time; says whether that is the way.
 pub(super) fn turned<T: Real>(plan: &Convolution, x: &[T], dy: &[T], dw: &mut [T]) -> bool {
     let g = &plan.geometry;
-    let (kernels, channels, outputs) =
-        (simd::kernels::<T>(plan.isa), g.channels / g.groups, g.num_output / g.groups);
-    let whole = channels.is_multiple_of(kernels.lanes()) && outputs.is_multiple_of(kernels.lanes());
-    let Some(tiles) = plan.winograd.turned.as_ref().filter(|_| whole) else { return false };
+    let Some(tiles) = &plan.winograd.turned else { return false };
+    let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
     for (group, dw) in dw.chunks_exact_mut(outputs * plan.depth()).enumerate() {
         let (x, dy) = (plan.images(x, group), plan.gradients(dy, group));
-        tiles.weights_turned(kernels, [channels, outputs], &x, &dy, dw);
+        tiles.weights_turned(simd::kernels(plan.isa), [channels, outputs], &x, &dy, dw);
     }
     true
 }

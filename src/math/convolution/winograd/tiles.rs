@@ -92,8 +92,10 @@ impl Tiles {
         let others = cycles.min(self.cycles(from.next_multiple_of(16), to, [45.0; 2]));
         let plane = |of: [usize; 2]| of[0] * of[1];
         let image = from * plane(self.input) + to * plane(self.output);
-        let (count, from, to) = (self.all() as f64, from as f64, to as f64);
-        let patches = count * (from + to) * (15.0 + (self.step * self.step) as f64);
+        // Products leave out rows that fill up a vector, patches do not.
+        let [from, whole] = [from, to].map(|n| n.next_multiple_of(16) as f64);
+        let (count, to) = (self.all() as f64, to as f64);
+        let patches = count * (from + whole) * (15.0 + (self.step * self.step) as f64);
         let turned = POINTS as f64 * count * from * to / 30.0 + patches + from * to * 80.0;
         image <= TURNED && turned < 0.95 * others
     }
