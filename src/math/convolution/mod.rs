@@ -78,6 +78,8 @@ struct Winograd {
     blocks: Option<Tiles>,
     data: Option<Tiles>,
     weights: Option<Tiles>,
+    /// Gradients of weights for images that are turned into blocks, which goes before the others.
+    turned: Option<Tiles>,
     /// The same for small images that are turned into blocks, which goes before the others: forward, and the bottom's gradient.
     small: [Option<Tiles>; 2],
 }
@@ -98,6 +100,7 @@ impl Winograd {
             blocks: Some(tiles).filter(|t| t.saves_time_in_blocks(forward, channels, outputs)),
             data: Some(turned).filter(|t| t.saves_time(data, outputs, channels)),
             weights: Some(tiles).filter(|t| t.saves_time_for_weights(weights, channels, outputs)),
+            turned: Some(tiles).filter(|t| t.saves_time_for_turned_weights(weights, channels, outputs)),
         }
     }
 
@@ -106,7 +109,7 @@ impl Winograd {
     fn forced(g: &Geometry, output: &[usize]) -> Option<Winograd> {
         let tiles = Tiles::suited(g, output)?;
         let (data, tiles) = (Some(tiles.turned()), Some(tiles));
-        Some(Winograd { forward: tiles, blocks: tiles, data, weights: tiles, small: [None; 2] })
+        Some(Winograd { forward: tiles, blocks: tiles, data, weights: tiles, ..Winograd::default() })
     }
 }
 
@@ -333,6 +336,9 @@ impl Convolution {
         }
         if let Some(depthwise) = &self.depthwise {
             return depthwise.backward_weights(simd::kernels(self.isa), x, dy, dw);
+        }
+        if weights::turned(self, x, dy, dw) {
+            return;
         }
         let (outputs, depth) = (g.num_output / g.groups, self.depth());
         let size = outputs * depth;

@@ -40,6 +40,18 @@ impl Convolution {
     }
 }
 
+/// `dw += dy * x` for images that are turned into blocks, some at a time; says whether that is the way.
+pub(super) fn turned<T: Real>(plan: &Convolution, x: &[T], dy: &[T], dw: &mut [T]) -> bool {
+    let g = &plan.geometry;
+    let Some(tiles) = &plan.winograd.turned else { return false };
+    let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
+    for (group, dw) in dw.chunks_exact_mut(outputs * plan.depth()).enumerate() {
+        let (x, dy) = (plan.images(x, group), plan.gradients(dy, group));
+        tiles.weights_turned(simd::kernels(plan.isa), [channels, outputs], &x, &dy, dw);
+    }
+    true
+}
+
 /// `dw += dy * x` for slices of the right lengths.
 pub(super) fn backward<T: Real>(plan: &Convolution, x: &[T], dy: &[T], dw: &mut [T]) {
     let g = &plan.geometry;

@@ -100,8 +100,20 @@ unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &SpreadPixels<T>)
         // SAFETY: promised by the caller; a prefetch of any address is harmless.
         unsafe {
             if let Some(next) = s.patches.get(i + 1) {
-                for i in 0..N * N {
-                    S::prefetch(s.data.wrapping_add(next.at.wrapping_add(i / N * s.row + i % N * S::COUNT)));
+                // The columns that this one does not have, if they are neighbours.
+                let apart = next.at.wrapping_sub(patch.at) / S::COUNT;
+                let first = N.saturating_sub(apart);
+                for i in 0..N {
+                    let row = s.data.wrapping_add(next.at.wrapping_add(i * s.row));
+                    for j in first..N {
+                        S::prefetch(row.wrapping_add(j * S::COUNT));
+                    }
+                }
+                for i in 0..SIDE {
+                    let to = out.wrapping_add(s.pitch + i * SIDE * s.step);
+                    for j in 0..SIDE {
+                        S::prefetch(to.wrapping_add(j * s.step));
+                    }
                 }
             }
             if patch.rows == [0, N as u8] && patch.columns == [0, N as u8] {

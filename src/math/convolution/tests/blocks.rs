@@ -144,6 +144,43 @@ fn weights_of_images_in_blocks_agree_with_the_definition() {
 }
 
 #[test]
+fn weights_of_images_turned_into_blocks_agree_with_the_definition() {
+    let turned = |isa: Isa, g: &Geometry| {
+        let mut plan = Convolution::on(isa, g).expect("a valid geometry");
+        plan.winograd = Winograd { turned: Tiles::suited(g, plan.output()), ..Winograd::default() };
+        plan
+    };
+    for g in [
+        square(7, 1, 16, 32, &[5, 6], 3, 1, 1, 1),
+        square(3, 2, 32, 64, &[12, 11], 5, 2, 1, 1),
+        // Vectors that are not whole.
+        square(3, 1, 20, 50, &[7, 6], 5, 0, 1, 1),
+        square(2, 2, 6, 70, &[9, 7], 3, 1, 1, 1),
+        // An image of several groups of tiles.
+        square(1, 1, 16, 16, &[54, 53], 3, 0, 1, 1),
+        // Many sums, few tiles.
+        square(2, 1, 101, 98, &[5, 7], 3, 1, 1, 1),
+    ] {
+        for isa in isas() {
+            check_plan::<f32>(isa, &turned(isa, &g));
+            check_plan::<f64>(isa, &turned(isa, &g));
+        }
+    }
+    // Many sums, many tiles: beside another way.
+    let g = square(3, 1, 101, 93, &[30, 31], 3, 1, 1, 1);
+    let mut plan = turned(Isa::detect(), &g);
+    let (x, dy) = (noise::<f32>(plan.bottom_len(), 1), noise::<f32>(plan.top_len(), 4));
+    let [mut dw, mut want] = [(); 2].map(|()| vec![0.25; plan.weights_len()]);
+    plan.backward_weights(&x, &dy, &mut dw);
+    plan.winograd = Winograd::default();
+    plan.backward_weights(&x, &dy, &mut want);
+    assert_near(&dw, &want, 3 * 30 * 31, "many sums");
+    let chosen = |g: Geometry| Convolution::new(&g).expect("a valid geometry").winograd.turned.is_some();
+    assert!(chosen(square(100, 1, 32, 32, &[16, 16], 5, 2, 1, 1)));
+    assert!(!chosen(square(1, 1, 512, 512, &[7, 7], 3, 1, 1, 1)));
+}
+
+#[test]
 fn small_images_turned_into_blocks_agree_with_the_definition() {
     for g in [
         square(35, 1, 16, 32, &[5, 6], 3, 1, 1, 1),

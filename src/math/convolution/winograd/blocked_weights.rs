@@ -3,9 +3,10 @@
 //! Tiles of the top's gradient and patches of the image are transformed without moving a lane. What they give at a point is a sum
 //! of outer products of channels over tiles: numbers of the one to broadcast, vectors of the other.
 
-use super::{GRAIN, POINTS, Tiles};
+use super::{GRAIN, Images, POINTS, Tiles};
 use crate::math::Real;
-use crate::math::gemm::pack::Split;
+use crate::math::convolution::blocked::to_blocks;
+use crate::math::gemm::pack::{Split, transpose};
 use crate::math::gemm::product::Cut;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
@@ -79,6 +80,9 @@ impl<T> Sums<'_, T> {
 struct Work<'a, T: 'static> {
     tiles: &'a Tiles,
     kernels: &'a Kernels<T>,
+    /// Channels in use, and in memory, where they fill whole vectors.
+    channels: usize,
+    outputs: usize,
     from: usize,
     to: usize,
     x: &'a [T],
@@ -95,20 +99,109 @@ impl Tiles {
         dy: &[T],
         dw: &mut [T],
     ) {
+        let work = Work { tiles: self, kernels, channels: from, outputs: to, from, to, x, dy };
+        let (all, dw) = (self.all(), work.filters(dw));
+        if all == 0 {
+            return;
+        }
+        if work.is_few() {
+            return work.once(&dw);
+        }
+        let groups = Cut::new(all, all, work.group_len(), 1);
+        work.in_turn(groups.count(), &dw, |i, sums, adds| work.group(&groups.block(i), sums, adds));
+    }
+
+    /// The same of images in planes, which are turned into blocks, some at a time; vectors need not be whole.
+    pub(in super::super) fn weights_turned<T: Real>(
+        &self,
+        kernels: &Kernels<T>,
+        [channels, outputs]: [usize; 2],
+        x: &Images<&[T]>,
+        dy: &Images<&[T]>,
+        dw: &mut [T],
+    ) {
+        let [from, to] = [channels, outputs].map(|n| n.next_multiple_of(kernels.lanes()));
+        let [plane, pixels] = [self.input, self.output].map(|of| of[0] * of[1]);
+        let with_images = |images: Range<usize>, f: &dyn Fn(&Work<T>)| {
+            let tiles = Tiles { batch: images.len(), ..*self };
+            let [of_x, of_dy] = [from * plane, to * pixels];
+            scratch(images.len() * (of_x + of_dy), |room: &mut [T]| {
+                let (x_blocks, dy_blocks) = room.split_at_mut(images.len() * of_x);
+                turn(kernels, x, &images, [channels, plane], x_blocks);
+                turn(kernels, dy, &images, [outputs, pixels], dy_blocks);
+                f(&Work { tiles: &tiles, kernels, channels, outputs, from, to, x: x_blocks, dy: dy_blocks });
+            });
+        };
         if self.all() == 0 {
             return;
         }
-        let plane = |of: [usize; 2]| self.batch * of[0] * of[1];
-        assert!(x.len() >= from * plane(self.input) && dy.len() >= to * plane(self.output));
-        assert!(from.is_multiple_of(kernels.lanes()) && to.is_multiple_of(kernels.lanes()));
-        let dw = Shared::new(&mut dw[..from * to * self.size * self.size]);
-        let work = Work { tiles: self, kernels, from, to, x, dy };
-        let sums = POINTS * from * to * size_of::<T>();
-        if sums > SUMS && self.all() <= LEAST { work.once(&dw) } else { work.in_turn(&dw, sums <= SUMS) }
+        assert!(x.data.len() >= (self.batch - 1) * x.image + channels * plane);
+        assert!(dy.data.len() >= (self.batch - 1) * dy.image + outputs * pixels);
+        let whole = Work { tiles: self, kernels, channels, outputs, from, to, x: &[], dy: &[] };
+        let (each, dw) = (whole.group_len(), whole.filters(dw));
+        if whole.is_few() {
+            return with_images(0..self.batch, &|work| work.once(&dw));
+        }
+        let some = (each / (self.count[0] * self.count[1])).max(1);
+        let images = Cut::new(self.batch, self.batch, some, 1);
+        whole.in_turn(images.count(), &dw, |i, sums, adds| {
+            with_images(images.block(i), &|work| {
+                let groups = Cut::new(work.tiles.all(), work.tiles.all(), each, 1);
+                for i in 0..groups.count() {
+                    work.group(&groups.block(i), sums, adds || i > 0);
+                }
+            });
+        });
+    }
+}
+
+/// Turns some images of a batch into blocks, the last of which is filled up with zeros.
+fn turn<T: Real>(
+    kernels: &Kernels<T>,
+    of: &Images<&[T]>,
+    images: &Range<usize>,
+    [channels, pixels]: [usize; 2],
+    to: &mut [T],
+) {
+    let (lanes, len) = (kernels.lanes(), to.len() / images.len());
+    if of.image == len {
+        return to_blocks(kernels, &of.data[images.start * len..], pixels, to);
+    }
+    let whole = channels / lanes * lanes * pixels;
+    for (to, image) in to.chunks_exact_mut(len).zip(images.clone()) {
+        let (of, (to, last)) = (&of.data[image * of.image..], to.split_at_mut(whole));
+        to_blocks(kernels, of, pixels, to);
+        last.fill(T::zero());
+        if !last.is_empty() {
+            transpose(kernels, &of[whole..], pixels, channels % lanes, pixels, lanes, last);
+        }
     }
 }
 
 impl<T: Real> Work<'_, T> {
+    /// The filters.
+    fn filters<'b>(&self, dw: &'b mut [T]) -> Shared<'b, T> {
+        let lanes = self.kernels.lanes();
+        assert!(self.from.is_multiple_of(lanes) && self.to.is_multiple_of(lanes));
+        Shared::new(&mut dw[..self.channels * self.outputs * self.tiles.size * self.tiles.size])
+    }
+
+    /// Whether all sums stay near.
+    fn is_near(&self) -> bool {
+        POINTS * self.from * self.to * size_of::<T>() <= SUMS
+    }
+
+    /// Whether tiles are few for so many sums.
+    fn is_few(&self) -> bool {
+        !self.is_near() && self.tiles.all() <= LEAST
+    }
+
+    /// Tiles that are worked on together.
+    fn group_len(&self) -> usize {
+        let fit = |bytes: usize| bytes / (POINTS * (self.from + self.to) * size_of::<T>());
+        if self.is_near() { fit(BYTES).max(FEW) } else { fit(FAR_BYTES).max(LEAST) }
+    }
+
     /// How the transformed gradient of some tiles lies.
     fn rows(&self, tiles: usize) -> Laid {
         Laid { chunks: Cut::new(self.to, self.to, ROWS, self.kernels.lanes()), channels: self.to, tiles }
@@ -144,23 +237,19 @@ impl<T: Real> Work<'_, T> {
         });
     }
 
-    /// Many tiles, group by group, and all sums beside them; a few of which, where they are near, once for each of some parts of the tiles.
-    fn in_turn(&self, dw: &Shared<T>, is_near: bool) {
-        let (all, size) = (self.tiles.all(), size_of::<T>());
-        let fit = |bytes: usize| bytes / (POINTS * (self.from + self.to) * size);
-        let each = if is_near { fit(BYTES).max(FEW) } else { fit(FAR_BYTES).max(LEAST) };
-        let groups = Cut::new(all, all, each, 1);
-        let worth = all * POINTS * self.from * self.to / PART;
-        let parts = if is_near { worth.min(groups.count()).clamp(1, PARTS) } else { 1 };
+    /// Many tiles, in so many groups, and all sums beside them; a few of which, where they are near, once for each of some parts of the groups.
+    fn in_turn(&self, groups: usize, dw: &Shared<T>, group: impl Fn(usize, &Sums<T>, bool) + Sync) {
+        let worth = self.tiles.all() * POINTS * self.from * self.to / PART;
+        let parts = if self.is_near() { worth.min(groups).clamp(1, PARTS) } else { 1 };
         let one = POINTS * (self.from * self.to + GAP);
         scratch(parts * one, |room: &mut [T]| {
             let whole = Shared::new(room);
             for_each_index(parts, 1, |part| {
                 let sums =
                     Sums { data: whole.part(part * one, one), rows: 0..self.to, columns: 0..self.from };
-                let mine = groups.count() * part / parts..groups.count() * (part + 1) / parts;
-                for group in mine.clone() {
-                    self.group(&groups.block(group), &sums, group > mine.start);
+                let mine = groups * part / parts..groups * (part + 1) / parts;
+                for i in mine.clone() {
+                    group(i, &sums, i > mine.start);
                 }
             });
             let sums = Sums { data: whole, rows: 0..self.to, columns: 0..self.from };
@@ -206,6 +295,7 @@ impl<T: Real> Work<'_, T> {
     ) {
         let (lanes, plane, out) = (self.kernels.lanes(), of[0] * of[1], Shared::new(out));
         let chunks = laid.chunks.count();
+        assert!(data.len() >= self.tiles.batch * laid.channels * plane);
         let grain = SPREAD_GRAIN.div_ceil(POINTS * FEW * laid.channels / chunks);
         for_each_index(tiles.len().div_ceil(FEW) * chunks, grain, |task| {
             let (first, Chunk { at, channels, step }) = (task / chunks * FEW, laid.chunk(task % chunks));
@@ -256,7 +346,8 @@ impl<T: Real> Work<'_, T> {
         for a in rows.clone().map(|i| left.chunk(i)) {
             let a_step = a.channels.len();
             let split = Split::Rows { most: self.kernels.rows() };
-            let panels = split.count(a_step);
+            let used = self.outputs.min(a.channels.end).saturating_sub(a.channels.start);
+            let panels = split.count(used);
             for i in columns.clone() {
                 let b = right.chunk(i);
                 let (b_step, vectors) = (b.channels.len(), b.channels.len() / self.kernels.lanes());
@@ -273,11 +364,11 @@ impl<T: Real> Work<'_, T> {
                 let data = [u.as_ptr(), v.as_ptr()];
                 let row = a.channels.start - sums.rows.start;
                 let c = point * sums.step() + row * c_step + b.channels.start - sums.columns.start;
-                let c = sums.data.part(c, (a_step - 1) * c_step + b_step);
+                let c = sums.data.part(c, (used - 1) * c_step + b_step);
                 for k in (0..depth.count()).map(|i| depth.block(i)) {
                     let a = &u[a.at + point * a.step + k.start * a_step..][..k.len() * a_step];
                     let b = &v[b.at + point * b.step + k.start * b_step..][..k.len() * b_step];
-                    for (nth, panel) in split.panels(a_step).enumerate() {
+                    for (nth, panel) in split.panels(used).enumerate() {
                         let next = |i: usize| Next {
                             start: data[i]
                                 .wrapping_add(ahead[i] + (k.start * panels + nth * k.len()) * steps[i]),
@@ -306,19 +397,29 @@ impl<T: Real> Work<'_, T> {
     /// Transforms sums of some channels of the gradient back, added up over some parts a number of numbers apart.
     fn gather(&self, sums: &Sums<T>, rows: Range<usize>, (parts, part_step): (usize, usize), dw: &Shared<T>) {
         let (area, columns) = (self.tiles.size * self.tiles.size, &sums.columns);
+        let used = (self.channels.min(columns.end) - columns.start) * area;
         assert!(sums.data.len() >= (parts - 1) * part_step + POINTS * sums.step());
-        for row in rows {
-            let gather = GatherFilters {
-                data: sums.data.at((row - sums.rows.start) * columns.len()),
-                step: sums.step(),
-                parts,
-                part_step,
-                size: self.tiles.size,
-                vectors: columns.len() / self.kernels.lanes(),
-                out: dw.part((row * self.from + columns.start) * area, columns.len() * area).at(0),
-            };
-            // SAFETY: each part has the row of this channel at each point, as was checked; no other task has its filters.
-            unsafe { self.kernels.gather_filters(&gather) };
-        }
+        let len = if used < columns.len() * area { columns.len() * area } else { 0 };
+        scratch(len, |aside: &mut [T]| {
+            for row in rows.start..rows.end.min(self.outputs) {
+                let to = dw.part((row * self.channels + columns.start) * area, used);
+                aside.fill(T::zero());
+                let gather = GatherFilters {
+                    data: sums.data.at((row - sums.rows.start) * columns.len()),
+                    step: sums.step(),
+                    parts,
+                    part_step,
+                    size: self.tiles.size,
+                    vectors: columns.len() / self.kernels.lanes(),
+                    out: if len > 0 { aside.as_mut_ptr() } else { to.at(0) },
+                };
+                // SAFETY: each part has the row of this channel at each point, as was checked; no other task has its filters.
+                unsafe { self.kernels.gather_filters(&gather) };
+                for (i, &sum) in aside.iter().enumerate().take(used) {
+                    // SAFETY: as above.
+                    unsafe { *to.at(i) += sum };
+                }
+            }
+        });
     }
 }

@@ -7,6 +7,9 @@ use std::ops::Range;
 
 /// Tiles of a block at least and at most, in whole panels of every instruction set.
 pub(super) const TILES: Range<usize> = 64..512;
+/// Numbers of an image, before and after, that is turned into blocks aside at most.
+const TURNED: usize = 1 << 20;
+
 /// An image and the tiles of its convolution with filters of `size` × `size`, over a batch.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Tiles {
@@ -77,6 +80,24 @@ impl Tiles {
     /// The same for the gradient of the weights.
     pub(in super::super) fn saves_time_for_weights(&self, cycles: f64, from: usize, to: usize) -> bool {
         self.cycles(from.next_multiple_of(16), to, [45.0; 2]) < 0.95 * cycles
+    }
+
+    /// The same for images that are turned into blocks, some at a time, in single precision.
+    pub(in super::super) fn saves_time_for_turned_weights(
+        &self,
+        cycles: f64,
+        from: usize,
+        to: usize,
+    ) -> bool {
+        let others = cycles.min(self.cycles(from.next_multiple_of(16), to, [45.0; 2]));
+        let plane = |of: [usize; 2]| of[0] * of[1];
+        let image = from * plane(self.input) + to * plane(self.output);
+        // Products leave out rows that fill up a vector, patches do not.
+        let [from, whole] = [from, to].map(|n| n.next_multiple_of(16) as f64);
+        let (count, to) = (self.all() as f64, to as f64);
+        let patches = count * (from + whole) * (15.0 + (self.step * self.step) as f64);
+        let turned = POINTS as f64 * count * from * to / 30.0 + patches + from * to * 80.0;
+        image <= TURNED && turned < 0.95 * others
     }
 
     /// Cycles of a core with vectors of 16, fitted to readings of the layers of ResNet-50, SqueezeNet and nets of 5 × 5 windows: products,
