@@ -148,6 +148,12 @@ pub trait Layer<T: Real>: Send {
         0
     }
 
+    /// Whether, in a pass that backward follows, its forward may be lent a single [`Step::Relu`] of slope 0 that is in place on its top.
+    /// The `ReLU` then goes backward by itself, and so does this layer, without a tail.
+    fn ends_in_relu(&self) -> bool {
+        false
+    }
+
     /// Whether it reads and writes blobs whose channels lie in blocks ([`Layout::Blocks`](crate::math::Layout)) on the host; `need_backward`
     /// says whether in backward passes, too. Each call then says which of them lie so.
     fn blocks(&self, _need_backward: bool) -> InBlocks {

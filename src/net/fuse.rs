@@ -5,6 +5,9 @@
 //! may be part of the chain, if nobody else reads the blob. What the chain does is settled here from what the layers say
 //! ([`Layer::step`](crate::layers::Layer::step), [`Layer::absorbs`](crate::layers::Layer::absorbs)); nodes,
 //! parameters and gradients stay as they are.
+//!
+//! In training a convolution does a `ReLU` along forward alone ([`Layer::ends_in_relu`](crate::layers::Layer::ends_in_relu)): backward
+//! the `ReLU` reads nothing but the blob, which is the same.
 
 use super::{Keep, Net, Node};
 use crate::blob::ParamId;
@@ -24,6 +27,8 @@ pub(super) struct Along {
     pub params: Vec<ParamId>,
     /// Which of those want a gradient.
     pub learned: Vec<bool>,
+    /// Whether the others go backward by themselves.
+    pub forward_alone: bool,
     /// How what it reads and writes lies, on the host.
     pub layouts: Layouts,
 }
@@ -33,6 +38,7 @@ pub(super) fn settle<T: Real>(net: &mut Net<T>) {
     for node in &mut net.nodes {
         node.leader = None;
         node.along.tail.clear();
+        node.along.forward_alone = false;
         node.along.bottom.clone_from(&node.bottom);
         node.along.top.clone_from(&node.top);
         node.along.params.clone_from(&node.params);
@@ -61,6 +67,37 @@ pub(super) fn settle<T: Real>(net: &mut Net<T>) {
             along.learned.extend(learned);
         }
     }
+    for leader in 0..net.nodes.len() {
+        let node = &net.nodes[leader];
+        if node.need_backward
+            && node.layer.ends_in_relu()
+            && let Some((follower, step)) = relu_behind(net, leader)
+            && step == (Step::Relu { slope: 0.0 })
+        {
+            net.nodes[follower].leader = Some(leader);
+            let along = &mut net.nodes[leader].along;
+            along.tail.push(step);
+            along.forward_alone = true;
+        }
+    }
+}
+
+/// The `ReLU` that is the next layer to touch the only top of a node, in place.
+pub(super) fn relu_behind<T: Real>(net: &Net<T>, leader: usize) -> Option<(usize, Step)> {
+    let first = &net.nodes[leader];
+    let &[top] = first.top.as_slice() else { return None };
+    if first.leader.is_some() || !first.along.tail.is_empty() || first.loss_weight != [0.0] {
+        return None;
+    }
+    let data = net.blobs[top].data;
+    let touches = |i: &usize| {
+        let node = &net.nodes[*i];
+        node.bottom.iter().chain(&node.top).any(|&b| net.blobs[b].data == data)
+    };
+    let next = (leader + 1..net.nodes.len()).find(touches)?;
+    let node = &net.nodes[next];
+    let step = node.layer.step().filter(|step| matches!(step, Step::Relu { .. }))?;
+    (node.bottom == [top] && node.top == [top]).then_some((next, step))
 }
 
 /// The layers that follow on the only top of a node, as far as nobody looks between: no other layer, and no loss; and
@@ -206,6 +243,10 @@ mod tests {
     /// Which layer does the work of which.
     fn leaders(text: &str) -> Vec<(String, String)> {
         let b = Bench::<f32>::new(text, &[("x", &[2, 3, 2, 2], &[0.5; 24])]).unwrap();
+        led(&b)
+    }
+
+    fn led(b: &Bench<f32>) -> Vec<(String, String)> {
         let nodes = b.net.nodes();
         let led = nodes.iter().filter_map(|n| Some((n.name.clone(), nodes[n.leader?].name.clone())));
         led.collect()
@@ -399,5 +440,38 @@ mod tests {
             assert!(!led.contains(&"e".to_string()), "{what}: {led:?}");
             assert_close(&fused, &run_residual(&text, keep, false).1, 1e-12);
         }
+    }
+
+    #[test]
+    fn in_training_a_convolution_does_a_relu_along_forward() {
+        let conv = |name: &str, bottom: &str| {
+            let param =
+                "convolution_param { num_output: 3 kernel_size: 3 weight_filler { type: 'gaussian' std: 0.4 }
+                bias_filler { type: 'gaussian' } }";
+            layer("Convolution", name, bottom, name, param)
+        };
+        let text = "state { phase: TRAIN }\n".to_string()
+            + &conv("a", "x")
+            + &layer("ReLU", "ra", "a", "a", "")
+            + &conv("b", "a")
+            + &layer("ReLU", "rb", "b", "b", SLOPE)
+            + &conv("c", "b")
+            + &layer("ReLU", "rc", "c", "d", "");
+        let b = Bench::<f32>::new(&text, &[("x", &[2, 2, 9, 9], &[0.5; 324])]).unwrap();
+        assert_eq!(led(&b), pairs(&[("ra", "a")]));
+        let run = |fusion: bool| {
+            let x: Vec<f64> =
+                (0..2 * 2 * 81).map(|i| ((i * 7919 % 1013) as f64 / 400.0 - 1.1).powi(3)).collect();
+            let mut b = Bench::<f64>::new(&text, &[("x", &[2, 2, 9, 9], &x)]).unwrap();
+            b.net.set_fusion(fusion);
+            b.forward();
+            let dy: Vec<f64> = (0..2 * 3 * 9).map(|i| (i * 31 % 17) as f64 / 8.0 - 1.0).collect();
+            b.backward(&[("d", &dy)]);
+            let params = ["a", "b", "c"].map(|n| [b.param(n, 0).1, b.param(n, 1).1].concat()).concat();
+            [b.get("a"), b.get("d"), b.grad("x"), params]
+        };
+        let (fused, apart) = (run(true), run(false));
+        assert!(fused[0].contains(&0.0));
+        fused.iter().zip(&apart).for_each(|(fused, apart)| assert_close(fused, apart, 1e-12));
     }
 }

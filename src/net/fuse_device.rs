@@ -22,7 +22,7 @@ pub(super) fn settle<T: Real>(net: &mut Net<T>) {
     }
     for leader in 0..net.nodes.len() {
         if let Some((follower, step)) =
-            relu_behind(net, leader).filter(|(_, step)| leads(net, leader, &[*step]))
+            fuse::relu_behind(net, leader).filter(|(_, step)| leads(net, leader, &[*step]))
         {
             net.nodes[follower].leader = Some(leader);
             net.nodes[leader].along.tail.push(step);
@@ -44,26 +44,9 @@ fn part<T: Real>(net: &mut Net<T>, leader: usize) {
     }
     let node = &mut net.nodes[leader];
     node.along.tail.clear();
+    node.along.forward_alone = false;
     node.along.bottom.clone_from(&node.bottom);
     node.along.top.clone_from(&node.top);
     node.along.params.clone_from(&node.params);
     node.along.learned.clone_from(&node.learned);
-}
-
-/// The `ReLU` that is the next layer to touch the only top of a node, in place.
-fn relu_behind<T: Real>(net: &Net<T>, leader: usize) -> Option<(usize, Step)> {
-    let first = &net.nodes[leader];
-    let &[top] = first.top.as_slice() else { return None };
-    if first.leader.is_some() || !first.along.tail.is_empty() || first.loss_weight != [0.0] {
-        return None;
-    }
-    let data = net.blobs[top].data;
-    let touches = |i: &usize| {
-        let node = &net.nodes[*i];
-        node.bottom.iter().chain(&node.top).any(|&b| net.blobs[b].data == data)
-    };
-    let next = (leader + 1..net.nodes.len()).find(touches)?;
-    let node = &net.nodes[next];
-    let step = node.layer.step().filter(|step| matches!(step, Step::Relu { .. }))?;
-    (node.bottom == [top] && node.top == [top]).then_some((next, step))
 }

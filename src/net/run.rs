@@ -41,7 +41,7 @@ impl<T: Real> Node<T> {
             need_backward: *need_backward,
         };
         if fused {
-            let Along { bottom, top, params, learned, tail, layouts } = along;
+            let Along { bottom, top, params, learned, tail, layouts, .. } = along;
             call = Call { bottom, top, params, learned, tail, layouts: *layouts, ..call };
         }
         (layer.as_mut(), lent, call)
@@ -217,11 +217,13 @@ impl<T: Real> Net<T> {
         self.check_backward(i)?;
         // On a device each layer goes backward by itself.
         let fused = self.fused && self.cx.device.is_none();
-        let done_along = fused && self.nodes[i].leader.is_some();
+        let leader = self.nodes[i].leader.filter(|&leader| !self.nodes[leader].along.forward_alone);
+        let done_along = fused && leader.is_some();
         if self.nodes[i].layer.sharing() != Sharing::DataAndDiff && !done_along {
             let device = self.bring_backward(i, weights).map_err(|e| self.at(i, e))?;
             let Net { nodes, blobs, store, cx, .. } = self;
             cx.layer = i as u32;
+            let forward_alone = nodes[i].along.forward_alone;
             let (layer, lent, call) = nodes[i].parts(fused);
             for (&b, &wanted) in call.bottom.iter().zip(call.propagate) {
                 lent.push(if wanted { store.lend(blobs[b].diff) } else { Default::default() });
@@ -234,7 +236,7 @@ impl<T: Real> Net<T> {
                 bottom_diff: Outputs::new(lent, blobs, call.bottom),
                 propagate: call.propagate,
                 params: Params::new(weights, call.params, call.learned),
-                tail: call.tail,
+                tail: if forward_alone { &[] } else { call.tail },
                 layouts: call.layouts,
             };
             let done = match device.as_ref().and_then(|gpu| Some((gpu, layer.device_code()?))) {

@@ -32,7 +32,7 @@ use std::ops::RangeInclusive;
 /// Source: Caffe's Convolution; LeCun and others, "Gradient-based learning applied to document recognition", 1998.
 ///
 /// A net that runs forward alone does a `BatchNorm`, `Scale` and `ReLU` in place behind it along, in the pass that makes
-/// the top, and an `Eltwise` sum of the top and another blob before that `ReLU`.
+/// the top, and an `Eltwise` sum of the top and another blob before that `ReLU`. In training it does a `ReLU` alone along, forward.
 pub struct Convolution<T> {
     param: ConvolutionParameter,
     engine: Option<math::Convolution>,
@@ -224,6 +224,10 @@ impl<T: Real> Layer<T> for Convolution<T> {
         let lines = lines.count();
         let sum = lines + usize::from(chain.get(lines) == Some(&Step::Add));
         sum + usize::from(chain.get(sum) == Some(&Step::Relu { slope: 0.0 }))
+    }
+
+    fn ends_in_relu(&self) -> bool {
+        true
     }
 
     fn blocks(&self, need_backward: bool) -> InBlocks {
