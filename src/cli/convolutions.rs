@@ -15,8 +15,8 @@ pub(super) fn how<T: Real>(net: &Net<T>) -> Option<String> {
     convolutions.find(|n| engine(&n.param) != Engine::Caffe)?;
     Some(match gpu.cudnn() {
         Ok(version) => {
-            let room = megabytes(gpu.workspace_limit());
-            format!("Convolutions: cuDNN {version}, in a workspace of at most {room}.")
+            let (room, how) = (megabytes(gpu.workspace_limit()), gpu.cudnn_use().name());
+            format!("Convolutions: cuDNN {version} ({how}), in a workspace of at most {room}.")
         }
         Err(e) => format!("Convolutions: products of matrices by cuBLAS, since {}.", e.message()),
     })

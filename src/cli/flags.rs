@@ -68,8 +68,8 @@ const WORKSPACE: Flag = flag(
 );
 const CUDNN: Flag = flag(
     "cudnn",
-    "WHEN",
-    "auto or off: on a GPU, convolutions by cuDNN where it is installed [default: auto]",
+    "HOW",
+    "search, forecast or off: on a GPU, convolutions by cuDNN where it is installed, with the algorithms that are the fastest when tried, or those that it expects to be [default: search]",
 );
 const CUBLASLT: Flag = flag(
     "cublaslt",

@@ -1,6 +1,6 @@
 //! What the flags of a subcommand were set to.
 
-use crate::device::{self, Gpu, Pool, Precision, WORKSPACE};
+use crate::device::{self, Cudnn, Gpu, Pool, Precision, WORKSPACE};
 use crate::error::{Error, Kind, Result, nearest};
 use crate::proto::caffe::Phase;
 use crate::tools::NetFile;
@@ -137,9 +137,9 @@ impl Matches {
     /// Tells a device what the flags say of it.
     pub fn adjust(&self, gpu: &Gpu) -> Result<()> {
         gpu.set_workspace(self.bytes("workspace", WORKSPACE)?);
-        let wanted = |name| self.choice(name, &[("auto", true), ("off", false)], true);
-        gpu.set_cudnn(wanted("cudnn")?);
-        gpu.set_cublaslt(wanted("cublaslt")?);
+        let ways = [Cudnn::Search, Cudnn::Forecast, Cudnn::Off].map(|way| (way.name(), way));
+        gpu.set_cudnn(self.choice("cudnn", &ways, Cudnn::default())?);
+        gpu.set_cublaslt(self.choice("cublaslt", &[("auto", true), ("off", false)], true)?);
         Ok(())
     }
 

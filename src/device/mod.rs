@@ -7,7 +7,7 @@ mod pool;
 
 pub use context::Context;
 pub use cuda::{
-    Arg, Batch, Bf16, Convolution, ConvolutionSizes, Direction, Event, FusedProduct, Gpu, Graph, Grid,
+    Arg, Batch, Bf16, Convolution, ConvolutionSizes, Cudnn, Direction, Event, FusedProduct, Gpu, Graph, Grid,
     Member, Memory, Operand, Pinned, Precision, Properties, Source, Staging, View, WORKSPACE, count,
     cublaslt_version, cudnn_version, kernels, query,
 };

@@ -15,6 +15,11 @@
 //! where n is, by `variance_norm`, fan_in = count / num, fan_out = count / channels (count if there is one
 //! axis only) or their mean.
 
+#[path = "filler_cuda.rs"]
+pub(crate) mod cuda;
+
+pub use cuda::fill_on_device;
+
 use crate::error::{Error, Kind, Result};
 use crate::math::parallel::for_each_chunk;
 use crate::math::{Real, Stream};
@@ -36,47 +41,116 @@ pub fn fill<T: Real>(
     stream: &mut Stream,
     out: &mut [T],
 ) -> Result<()> {
-    if shape.iter().product::<usize>() != out.len() {
-        return Err(Error::new(Kind::Shape, "a filler's shape does not fit its buffer")
-            .expected(format!("{shape:?}"))
-            .found(format!("{} values", out.len())));
-    }
-    let kind = param.r#type();
-    if !FILLERS.contains(&kind) {
-        return Err(Error::new(Kind::UnknownName, format!("unknown filler type \"{kind}\""))
-            .expected(format!("one of {}", FILLERS.join(", ")))
-            .suggest_nearest(kind, FILLERS));
-    }
-    if kind != "gaussian" && param.sparse() != -1 {
-        return Err(value(
-            format!("sparse has no meaning for the filler \"{kind}\""),
-            "sparse only with gaussian",
-        )
-        .found(param.sparse()));
-    }
-    match kind {
-        "constant" => out.fill(T::from_f64(param.value().into())),
-        "gaussian" => gaussian(param, shape, stream, out)?,
-        "uniform" => {
-            let (min, max) = (param.min(), param.max());
-            if !(min <= max && (max - min).is_finite()) {
-                return Err(value("the range from min to max is empty", "finite numbers, min <= max")
-                    .found(format!("min: {min}, max: {max}")));
-            }
-            uniform_fill(f64::from(min), f64::from(max), stream, out);
+    match Recipe::new(param, shape, out.len())? {
+        Recipe::Constant(value) => out.fill(T::from_f64(value)),
+        Recipe::Uniform { min, max } => uniform_fill(min, max, stream, out),
+        Recipe::Gaussian { mean, std, keep } => {
+            gaussian_fill(mean, std, stream, out);
+            keep.into_iter().for_each(|keep| thin_out(keep, stream, out));
         }
-        "positive_unitball" => positive_unitball(shape, stream, out)?,
-        "xavier" => {
-            let scale = (3.0 / fan(param, shape, out.len())?).sqrt();
-            uniform_fill(-scale, scale, stream, out);
-        }
-        "msra" => {
-            let std = (2.0 / fan(param, shape, out.len())?).sqrt();
-            gaussian_fill(0.0, std, stream, out);
-        }
-        _ => bilinear(shape, out)?,
+        Recipe::PositiveUnitball { row } => positive_unitball(row, stream, out),
+        Recipe::Bilinear { size } => bilinear(size, out),
     }
     Ok(())
+}
+
+/// What there is to do, once the message makes sense and suits the shape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Recipe {
+    Constant(f64),
+    Uniform {
+        min: f64,
+        max: f64,
+    },
+    Gaussian {
+        mean: f64,
+        std: f64,
+        /// With which probability an element is kept, where not all are.
+        keep: Option<f64>,
+    },
+    /// Rows of so many elements.
+    PositiveUnitball {
+        row: usize,
+    },
+    /// Kernels of so many rows and columns.
+    Bilinear {
+        size: usize,
+    },
+}
+
+impl Recipe {
+    /// For a buffer of so many values.
+    fn new(param: &FillerParameter, shape: &[usize], len: usize) -> Result<Recipe> {
+        if shape.iter().product::<usize>() != len {
+            return Err(Error::new(Kind::Shape, "a filler's shape does not fit its buffer")
+                .expected(format!("{shape:?}"))
+                .found(format!("{len} values")));
+        }
+        let kind = param.r#type();
+        if !FILLERS.contains(&kind) {
+            return Err(Error::new(Kind::UnknownName, format!("unknown filler type \"{kind}\""))
+                .expected(format!("one of {}", FILLERS.join(", ")))
+                .suggest_nearest(kind, FILLERS));
+        }
+        if kind != "gaussian" && param.sparse() != -1 {
+            return Err(value(
+                format!("sparse has no meaning for the filler \"{kind}\""),
+                "sparse only with gaussian",
+            )
+            .found(param.sparse()));
+        }
+        match kind {
+            "constant" => Ok(Recipe::Constant(param.value().into())),
+            "gaussian" => Recipe::gaussian(param, shape),
+            "uniform" => {
+                let (min, max) = (param.min(), param.max());
+                if !(min <= max && (max - min).is_finite()) {
+                    return Err(value("the range from min to max is empty", "finite numbers, min <= max")
+                        .found(format!("min: {min}, max: {max}")));
+                }
+                Ok(Recipe::Uniform { min: min.into(), max: max.into() })
+            }
+            "positive_unitball" => {
+                let row = shape.first().and_then(|&num| len.checked_div(num)).filter(|&row| row > 0);
+                let empty = "positive_unitball needs rows with one element at least";
+                let row =
+                    row.ok_or_else(|| value(empty, "a shape that is not empty").found(format!("{shape:?}")))?;
+                Ok(Recipe::PositiveUnitball { row })
+            }
+            "xavier" => {
+                let scale = (3.0 / fan(param, shape, len)?).sqrt();
+                Ok(Recipe::Uniform { min: -scale, max: scale })
+            }
+            "msra" => {
+                let std = (2.0 / fan(param, shape, len)?).sqrt();
+                Ok(Recipe::Gaussian { mean: 0.0, std, keep: None })
+            }
+            _ => {
+                match *shape {
+                    [_, _, height, width] if height == width => Ok(Recipe::Bilinear { size: width }),
+                    [_, _, _, _] => Err(value("bilinear fills square kernels only", "height = width")
+                        .found(format!("{shape:?}"))),
+                    _ => Err(value("bilinear fills kernels only", "four axes").found(format!("{shape:?}"))),
+                }
+            }
+        }
+    }
+
+    fn gaussian(param: &FillerParameter, shape: &[usize]) -> Result<Recipe> {
+        let (mean, std, sparse) = (param.mean(), param.std(), param.sparse());
+        if !(std >= 0.0 && std.is_finite() && mean.is_finite()) {
+            return Err(value("mean and std of a gaussian filler make no sense", "finite numbers, std >= 0")
+                .found(format!("mean: {mean}, std: {std}")));
+        }
+        // Caffe: on average `sparse` of the weights of a `num`-output layer are kept for each input.
+        let num = shape.first().copied().unwrap_or(1);
+        if sparse < -1 || usize::try_from(sparse).is_ok_and(|s| s > num) {
+            let range = format!("-1 (dense) or 0 to {num} (the first size of the shape)");
+            return Err(value("sparse of a gaussian filler is out of range", &range).found(sparse));
+        }
+        let keep = (sparse >= 0).then(|| f64::from(sparse) / num.max(1) as f64);
+        Ok(Recipe::Gaussian { mean: mean.into(), std: std.into(), keep })
+    }
 }
 
 fn value(message: impl Into<String>, expected: &str) -> Error {
@@ -107,34 +181,14 @@ fn fan(param: &FillerParameter, shape: &[usize], count: usize) -> Result<f64> {
     })
 }
 
-fn gaussian<T: Real>(
-    param: &FillerParameter,
-    shape: &[usize],
-    stream: &mut Stream,
-    out: &mut [T],
-) -> Result<()> {
-    let (mean, std, sparse) = (param.mean(), param.std(), param.sparse());
-    if !(std >= 0.0 && std.is_finite() && mean.is_finite()) {
-        return Err(value("mean and std of a gaussian filler make no sense", "finite numbers, std >= 0")
-            .found(format!("mean: {mean}, std: {std}")));
-    }
-    // Caffe: on average `sparse` of the weights of a `num`-output layer are kept for each input.
-    let num = shape.first().copied().unwrap_or(1);
-    if sparse < -1 || usize::try_from(sparse).is_ok_and(|s| s > num) {
-        let range = format!("-1 (dense) or 0 to {num} (the first size of the shape)");
-        return Err(value("sparse of a gaussian filler is out of range", &range).found(sparse));
-    }
-    gaussian_fill(mean.into(), std.into(), stream, out);
-    if sparse >= 0 {
-        let keep = f64::from(sparse) / num.max(1) as f64;
-        let first = stream.reserve(out.len() as u64);
-        for (i, x) in out.iter_mut().enumerate() {
-            if !stream.bernoulli_at(first + i as u64, keep) {
-                *x = T::zero();
-            }
+/// Makes zeros of elements but where they are kept.
+fn thin_out<T: Real>(keep: f64, stream: &mut Stream, out: &mut [T]) {
+    let first = stream.reserve(out.len() as u64);
+    for (i, x) in out.iter_mut().enumerate() {
+        if !stream.bernoulli_at(first + i as u64, keep) {
+            *x = T::zero();
         }
     }
-    Ok(())
 }
 
 /// Elements per task: a multiple of the four words of a block.
@@ -187,14 +241,7 @@ fn uniform_fill<T: Real>(min: f64, max: f64, stream: &mut Stream, out: &mut [T])
     );
 }
 
-fn positive_unitball<T: Real>(shape: &[usize], stream: &mut Stream, out: &mut [T]) -> Result<()> {
-    let Some(row) = shape.first().and_then(|&num| out.len().checked_div(num)).filter(|&row| row > 0) else {
-        return Err(value(
-            "positive_unitball needs rows with one element at least",
-            "a shape that is not empty",
-        )
-        .found(format!("{shape:?}")));
-    };
+fn positive_unitball<T: Real>(row: usize, stream: &mut Stream, out: &mut [T]) {
     uniform_fill(0.0, 1.0, stream, out);
     for row in out.chunks_mut(row) {
         let sum: f64 = row.iter().map(|x| x.as_f64()).sum();
@@ -205,23 +252,20 @@ fn positive_unitball<T: Real>(shape: &[usize], stream: &mut Stream, out: &mut [T
             row.fill(T::from_f64(1.0 / row.len() as f64));
         }
     }
-    Ok(())
 }
 
-fn bilinear<T: Real>(shape: &[usize], out: &mut [T]) -> Result<()> {
-    let &[_, _, height, width] = shape else {
-        return Err(value("bilinear fills kernels only", "four axes").found(format!("{shape:?}")));
-    };
-    if height != width {
-        return Err(value("bilinear fills square kernels only", "height = width").found(format!("{shape:?}")));
-    }
-    let f = width.div_ceil(2) as f64;
-    let c = (width as f64 - 1.0) / (2.0 * f);
+fn bilinear<T: Real>(size: usize, out: &mut [T]) {
+    let [f, c] = bilinear_factors(size);
     let weight = |i: usize| 1.0 - (i as f64 / f - c).abs();
     for (i, x) in out.iter_mut().enumerate() {
-        *x = T::from_f64(weight(i % width) * weight(i / width % height));
+        *x = T::from_f64(weight(i % size) * weight(i / size % size));
     }
-    Ok(())
+}
+
+/// By which the place in a row is divided, and what is taken off then, for the distance from the middle.
+fn bilinear_factors(size: usize) -> [f64; 2] {
+    let f = size.div_ceil(2) as f64;
+    [f, (size as f64 - 1.0) / (2.0 * f)]
 }
 
 #[cfg(test)]

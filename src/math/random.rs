@@ -54,6 +54,12 @@ impl Stream {
         Stream { key: halves(seed), layer, pass, next: 0, held: None }
     }
 
+    /// What a kernel is told of it besides the pass: word 1 of the counter, and the key.
+    pub fn names(&self) -> [u32; 3] {
+        let [low, high] = self.key;
+        [self.layer, low, high]
+    }
+
     /// The four words `4 * index ..` of the stream.
     #[inline(always)]
     pub fn block(&self, index: u64) -> [u32; 4] {

@@ -204,4 +204,76 @@ mod tests {
         let grouped = text.replace("kernel_size: 3", "kernel_size: 3 group: 2");
         assert_eq!(layout(&grouped, &Keep::Outputs, "c"), "pbb");
     }
+
+    /// Inception and residual blocks with all kinds of layers that take blocks, for training.
+    fn training() -> String {
+        let constant = |name: &str, dims: &str| {
+            format!(
+                "layer {{ name: '{name}' type: 'DummyData' top: '{name}' dummy_data_param {{ shape {{ {dims} }}
+                   data_filler {{ type: 'gaussian' }} }} }}\n"
+            )
+        };
+        let with = |kind: &str, name: &str, bottom: &str, top: &str, more: &str| {
+            layer(kind, name, &[bottom], top).replace(" }\n", &format!(" {more} }}\n"))
+        };
+        let scale = "scale_param { bias_term: true filler { type: 'gaussian' mean: 1 std: 0.2 } }";
+        let inner = "inner_product_param { num_output: 3 weight_filler { type: 'xavier' } }";
+        "state { phase: TRAIN }\n".to_string()
+            + &constant("x", "dim: 3 dim: 32 dim: 13 dim: 11")
+            + &constant("t", "dim: 3 dim: 3")
+            + &convolution("a", "x", 32, 3, "")
+            + &with("BatchNorm", "bn", "a", "a", "")
+            + &with("Scale", "s", "a", "a", scale)
+            + &layer("ReLU", "ra", &["a"], "a")
+            + &convolution("b", "a", 64, 1, "")
+            + &with("BatchNorm", "bn2", "b", "b2", "")
+            + &layer("ReLU", "rb", &["b2"], "b2")
+            + &convolution("c", "a", 64, 3, "")
+            + &with("Scale", "s2", "c", "c2", scale)
+            + &layer("Eltwise", "sum", &["b2", "c2"], "sum")
+            + &layer("ReLU", "rs", &["sum"], "sum")
+            + &with("Pooling", "p", "sum", "p", "pooling_param { kernel_size: 3 stride: 2 }")
+            + &convolution("d", "p", 32, 5, "")
+            + &convolution("e", "p", 64, 1, "")
+            + &with("Pooling", "q", "p", "q", "pooling_param { kernel_size: 3 stride: 1 pad: 1 }")
+            + &layer("Concat", "dq", &["d", "e", "q"], "dq")
+            + &convolution("f", "dq", 64, 1, "stride: 2")
+            + &layer("TanH", "th", &["f"], "th")
+            + &convolution("g", "th", 32, 3, "")
+            + &layer("Eltwise", "h", &["g", "g"], "h")
+            + &with("InnerProduct", "y", "h", "y", inner)
+            + &layer("EuclideanLoss", "loss", &["y", "t"], "loss")
+    }
+
+    #[test]
+    fn training_in_blocks_gives_the_same_losses_and_gradients() {
+        let run = |keep: &Keep, fusion: bool, debug: bool| {
+            let mut weights = Weights::<f64>::new();
+            let param = crate::proto::parse_net(&training(), "test").unwrap().message;
+            let mut net = Net::keeping(&param, 3, &mut weights, keep).unwrap();
+            net.set_fusion(fusion);
+            net.set_debug_info(debug);
+            let mut losses = Vec::new();
+            for _ in 0..2 {
+                weights.clear_diffs().unwrap();
+                losses.push(net.forward(&mut weights).unwrap());
+                net.backward(&mut weights).unwrap();
+            }
+            let gradients: Vec<f64> = weights.iter().flat_map(|p| p.diff.host().to_vec()).collect();
+            let in_blocks = net.nodes().iter().filter(|n| n.along.layouts.top == Layout::Blocks);
+            (losses, gradients, in_blocks.map(|n| n.name.clone()).collect::<Vec<_>>())
+        };
+        let (losses, gradients, none) = run(&Keep::All, true, false);
+        assert!(none.is_empty() && gradients.iter().any(|g| g.abs() > 1e-3));
+        for (fusion, debug) in [(true, false), (false, false), (true, true)] {
+            let (these, theirs, in_blocks) = run(&Keep::Outputs, fusion, debug);
+            for name in ["a", "b", "c", "sum", "p", "d", "e", "q", "dq", "f", "th"] {
+                assert!(in_blocks.iter().any(|n| n == name), "{name} of {in_blocks:?}");
+            }
+            // The inner product reads planes.
+            assert!(!in_blocks.iter().any(|n| n == "h" || n == "g"), "{in_blocks:?}");
+            assert_close(&these, &losses, 1e-9);
+            assert_close(&theirs, &gradients, 1e-9);
+        }
+    }
 }

@@ -236,11 +236,11 @@ impl<T: Real> Net<T> {
         hooks.update(weights)
     }
 
-    /// Runs the layers at the beginning that make data on the host, and brings to the device what the others read, parameters included. How
-    /// many layers that were.
+    /// Runs the layers at the beginning that make data, up to the last one that does so on the host, and brings to the device what the others
+    /// read, parameters included. How many layers that were.
     fn make_data(&mut self, gpu: &Gpu, weights: &mut Weights<T>) -> Result<usize> {
-        let first = self.nodes.iter_mut().position(|n| !makes_data(n) && !settled(n));
-        let first = first.unwrap_or(self.nodes.len());
+        let beginning = self.nodes.iter().take_while(|n| n.bottom.is_empty() || settled(n)).count();
+        let first = self.nodes[..beginning].iter_mut().rposition(makes_data).map_or(0, |last| last + 1);
         for i in 0..first {
             self.run_forward(i, weights)?;
         }
@@ -311,7 +311,7 @@ fn made_by<T: Real>(nodes: &[Node<T>], blobs: &[Blob], id: BufferId) -> bool {
     nodes.iter().flat_map(|n| &n.top).any(|&t| blobs[t].data == id)
 }
 
-/// Whether a layer makes data on the host, at the beginning of a net.
+/// Whether a layer makes data on the host.
 fn makes_data<T: Real>(node: &mut Node<T>) -> bool {
     node.bottom.is_empty() && node.layer.device_code().is_none()
 }

@@ -139,7 +139,12 @@ impl<T: Real> Net<T> {
             bring(&mut weights.get_mut(p).data, gpu.as_ref(), cx)?;
         }
         let Some(gpu) = gpu else { return Ok(None) };
-        for &t in top {
+        for (j, &t) in top.iter().enumerate() {
+            if bottom.is_empty() && !node.layer.refills(j) {
+                // It keeps what an earlier pass, or the user, has put there.
+                bring(store.get_mut(blobs[t].data), Some(&gpu), cx)?;
+                continue;
+            }
             let in_place = bottom.iter().any(|&b| blobs[b].data == blobs[t].data);
             if !in_place {
                 store.get_mut(blobs[t].data).overwrite_on_device(&gpu)?;

@@ -92,7 +92,7 @@ fn the_log_says_what_convolves() {
     let time = |libraries: &PathBuf, words: &str, environment: &[(&str, &str)]| {
         run(&folder, libraries, &format!("time -iterations 1 -gpu 0 -model {words}"), environment)
     };
-    let here = "Convolutions: cuDNN 9.10.2, in a workspace of at most";
+    let here = "Convolutions: cuDNN 9.10.2 (search), in a workspace of at most";
     let said = |done: Done, what: &str| {
         let stderr = done.ok().stderr;
         assert!(stderr.contains(what), "no {what:?} in\n{stderr}");
@@ -102,6 +102,10 @@ fn the_log_says_what_convolves() {
     said(time(&libraries, "any.prototxt --workspace 64", &[]), &format!("{here} 64.0 MB."));
     said(time(&libraries, "any.prototxt --workspace=512K", &[]), &format!("{here} 0.5 MB."));
     said(time(&libraries, "any.prototxt --cudnn off", &[]), "by cuBLAS, since cuDNN is switched off");
+    said(time(&libraries, "any.prototxt --cudnn forecast", &[]), "cuDNN 9.10.2 (forecast), in");
+    let wrong = time(&libraries, "any.prototxt --cudnn auto", &[]);
+    assert_eq!(wrong.code, Some(1), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("search, forecast, off"), "{}", wrong.stderr);
     let old = ("CUDA_EMULATOR_CUDNN", "7605");
     said(
         time(&libraries, "any.prototxt", &[old]),
@@ -132,6 +136,26 @@ fn the_log_says_what_convolves() {
         }
         let query = run(&folder, &without, "device_query", &[]).ok().stderr;
         assert!(query.contains("the library cuDNN was not found"), "{query}");
+    }
+}
+
+#[test]
+fn the_search_gives_way_where_memory_is_short() {
+    let Some(libraries) = libraries() else { return };
+    let folder = Folder::empty();
+    let large = CONVOLUTION
+        .replace("ENGINE", "")
+        .replace("dim: 2 dim: 3 dim: 8 dim: 8", "dim: 4 dim: 16 dim: 64 dim: 64");
+    folder.write("net.prototxt", large);
+    // The library expects those to be the fastest that take the columns of the batch, 8.4 MB. Forward finds room to try that; backward, which tries
+    // beside the workspace that forward has taken, does not.
+    for (megabytes, found) in [(1000, 3), (47, 1)] {
+        let memory = ("CUDA_EMULATOR_MEMORY", format!("{}", megabytes << 20));
+        let words = "time -model net.prototxt -iterations 1 -gpu 0 -graphs off";
+        run(&folder, &libraries, words, &[(memory.0, &memory.1)]).ok();
+        let kept = folder.path("cache").join("convolutions");
+        assert_eq!(std::fs::read_dir(&kept).unwrap().count(), found, "in {megabytes} MB");
+        std::fs::remove_dir_all(kept).unwrap();
     }
 }
 

@@ -100,6 +100,11 @@ inline double __longlong_as_double(long long v) {
   __builtin_memcpy(&value, &v, sizeof value);
   return value;
 }
+// Never contracted, as nothing here is.
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __ddiv_rn(double a, double b) { return a / b; }
+inline double __dsqrt_rn(double x) { return __builtin_sqrt(x); }
 
 #define EMULATOR_MATH(name)                                                                                            \
   inline float name(float x) { return __builtin_##name##f(x); }                                                        \

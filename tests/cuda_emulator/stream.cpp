@@ -2,6 +2,7 @@
 // old values. While a stream captures, its work becomes nodes of a graph instead.
 #include "stream.h"
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <set>
 
@@ -14,6 +15,8 @@ std::condition_variable_any changed;
 thread_local std::vector<Stream *> captures;  // that this thread has begun
 thread_local unsigned eager = 0;              // which of the streams that this thread makes next are: bit by bit
 std::set<std::pair<const char *, const char *>> pinned;
+Stream *running = nullptr;             // whose work is being done
+constexpr double PIECE = 0.001;        // milliseconds of a piece of work that says nothing else
 
 bool is_legacy(const Stream *stream) { return stream >= legacy && stream < legacy + DEVICES; }
 } // namespace
@@ -52,9 +55,13 @@ bool advance(Stream *stream, uint64_t until) {
     stream->queue.pop_front();
     ++stream->done;
     int before = running_device;
+    Stream *other = running;
     running_device = stream->device;
+    running = stream;
+    stream->time += PIECE;
     work();
     running_device = before;
+    running = other;
   }
   stream->running = false;
   return stream->done >= until;
@@ -188,7 +195,7 @@ int record(Event *event, void *handle) {
   }
   event->ticket = stream->asked + 1;
   return enqueue(handle, {[event] {
-    event->at = std::chrono::steady_clock::now();
+    event->at = running->time;
     event->happened = true;
   }, nullptr, nullptr});
 }
@@ -221,7 +228,7 @@ int wait(void *handle, Event *event) {
   if (!event->recorded || event->stream == stream) return Success;
   Stream *other = event->stream;
   uint64_t ticket = event->ticket;
-  return enqueue(handle, {[] {}, [other, ticket] { return advance(other, ticket); }, nullptr});
+  return enqueue(handle, {[stream, other] { stream->time = std::max(stream->time, other->time); }, [other, ticket] { return advance(other, ticket); }, nullptr});
 }
 
 int wait(Event *event) {
@@ -239,3 +246,6 @@ int query(Event *event) {
 
 // For tests: which of the streams that the calling thread makes next do their work at once, bit by bit.
 extern "C" void emulator_eager(unsigned which) { emulator::eager = which; }
+
+// What is being done takes so many milliseconds.
+extern "C" void emulator_takes(double ms) { emulator::running->time += ms; }

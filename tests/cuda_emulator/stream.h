@@ -1,7 +1,6 @@
 // Streams, events and graphs of the stand-in for CUDA.
 #pragma once
 #include "emulator.h"
-#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -36,6 +35,7 @@ struct Stream {
   int device = 0;
   std::deque<Piece> queue;
   uint64_t asked = 0, done = 0;        // pieces of work
+  double time = 0;                     // milliseconds that what is done would have taken
   bool eager = false;                  // does its work at once
   bool running = false;                // somebody goes through its work
   std::shared_ptr<Graph> capture;      // while it captures
@@ -45,7 +45,7 @@ struct Stream {
 };
 
 struct Event {
-  std::chrono::steady_clock::time_point at;
+  double at = 0;                       // the time of its stream
   bool recorded = false, happened = false;
   Stream *stream = nullptr;
   uint64_t ticket = 0;                 // its place among the work of the stream

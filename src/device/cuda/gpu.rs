@@ -34,9 +34,11 @@ pub(super) struct Inner {
     pub blas: cublas::sys::cublasHandle_t,
     /// Memory that cuBLAS works in, so that it takes none of its own in a capture; 0 where there was too little.
     pub workspace: u64,
-    /// cuDNN, or why there is none, once somebody has wanted it; and whether nobody is to want it.
+    /// Where answers are kept on the disk.
+    pub cache: Option<PathBuf>,
+    /// cuDNN, or why there is none, once somebody has wanted it; and for what it is wanted, a [`Cudnn`](super::Cudnn).
     pub dnn: OnceLock<Result<Dnn>>,
-    pub without_dnn: AtomicBool,
+    pub dnn_use: AtomicU8,
     /// The same of cuBLASLt.
     pub lt: OnceLock<Result<Lt>>,
     pub without_lt: AtomicBool,
@@ -62,13 +64,13 @@ impl Gpu {
     ///
     /// Errors: no driver, NVRTC or cuBLAS, with what was looked for and where; a driver that is too old; no such device.
     ///
-    /// Compiled kernels are kept in the user's cache folder: `$CORTADO_CACHE` (`off` for none), else `cortado` in
-    /// `$XDG_CACHE_HOME` or `~/.cache`.
+    /// Compiled kernels, and which algorithms of cuDNN are the fastest, are kept in the user's cache folder: `$CORTADO_CACHE` (`off` for none), else
+    /// `cortado` in `$XDG_CACHE_HOME` or `~/.cache`.
     pub fn open(ordinal: usize) -> Result<Gpu> {
         Gpu::open_caching(ordinal, super::cache::folder())
     }
 
-    /// [`Gpu::open`] with compiled kernels kept in a folder, or nowhere.
+    /// [`Gpu::open`] with all this kept in a folder, or nowhere.
     pub fn open_caching(ordinal: usize, cache: Option<PathBuf>) -> Result<Gpu> {
         libraries::driver()?;
         let devices = super::count()?;
@@ -99,7 +101,7 @@ impl Gpu {
         let held = Arc::new(AtomicUsize::new(room));
         let capturing = AtomicBool::new(false);
         let capability = 10 * major + minor;
-        let modules = Mutex::new(Modules::new(capability, cache)?);
+        let modules = Mutex::new(Modules::new(capability, cache.clone())?);
         let name = device::get_name(device).map_err(failed)?;
         Ok(Gpu(Arc::new(Inner {
             ordinal,
@@ -113,8 +115,9 @@ impl Gpu {
             workspace,
             held,
             shared: Mutex::default(),
+            cache,
             dnn: OnceLock::new(),
-            without_dnn: AtomicBool::new(false),
+            dnn_use: AtomicU8::new(super::Cudnn::default() as u8),
             lt: OnceLock::new(),
             without_lt: AtomicBool::new(false),
             capturing,

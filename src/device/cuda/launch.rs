@@ -11,6 +11,8 @@ use std::ffi::c_void;
 pub enum Arg {
     /// `Real`, from an `f64`.
     Real(f64),
+    /// `double`, whatever `Real` is.
+    Double(f64),
     /// `int`, from a `usize`: a count or an index.
     Count(usize),
     /// `int`, from an `i32` or a `bool`.
@@ -122,7 +124,7 @@ impl Gpu {
             // Each parameter is read from the first bytes of its word.
             *value = match *arg {
                 Arg::Real(v) if size_of::<T>() == 4 => (v as f32).to_bits().into(),
-                Arg::Real(v) => v.to_bits(),
+                Arg::Real(v) | Arg::Double(v) => v.to_bits(),
                 Arg::Count(n) => int(n)? as u64,
                 Arg::Int(v) => u64::from(v as u32),
                 Arg::Word(v) => v.into(),

@@ -66,8 +66,8 @@ const LT_FUNCTIONS: &[&str] = &[
 /// The oldest CUDA version a driver may have, as it says itself: 12.0. PTX of NVRTC 12 needs it.
 const OLDEST_DRIVER: i32 = 12000;
 
-/// The driver, found and new enough. It comes with NVIDIA's kernel module; nothing else may stand in for it.
-pub(super) fn driver() -> Result<()> {
+/// The CUDA version of the driver, which is found and new enough. It comes with NVIDIA's kernel module; nothing else may stand in for it.
+pub(super) fn driver() -> Result<i32> {
     // SAFETY: looks for a shared library; loading NVIDIA's driver runs its initialisers and nothing else.
     if !unsafe { driver::sys::is_culib_present() } {
         return Err(missing("NVIDIA driver", &common_names("cuda"), &[])
@@ -87,7 +87,7 @@ pub(super) fn driver() -> Result<()> {
     if version < OLDEST_DRIVER {
         return Err(old(format!("it is of CUDA {}", dotted(version))));
     }
-    Ok(())
+    Ok(version)
 }
 
 fn old(found: String) -> Error {

@@ -22,7 +22,7 @@ mod staging;
 mod workspace;
 
 pub use blas::Batch;
-pub use dnn::{Convolution, ConvolutionSizes, Direction, cudnn_version};
+pub use dnn::{Convolution, ConvolutionSizes, Cudnn, Direction, cudnn_version};
 pub use event::Event;
 pub use gpu::Gpu;
 pub use graph::Graph;

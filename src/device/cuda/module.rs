@@ -1,6 +1,7 @@
 //! Kernels: from text to code on the device.
 
-use super::{Gpu, cache, driver_error};
+use super::cache::{self, Room};
+use super::{Gpu, driver_error};
 use crate::blob::Element;
 use crate::error::{Error, Kind, Result};
 use cudarc::driver::DriverError;
@@ -103,7 +104,7 @@ impl Modules {
                     [format!("--gpu-architecture=compute_{}", self.arch), "--std=c++17".to_string()];
                 let program = source.program::<T>();
                 let key = format!("{} {}\n{program}", self.compiler, options.join(" "));
-                let kept = self.cache.as_ref().and_then(|folder| cache::read(folder, &key));
+                let kept = self.cache.as_ref().and_then(|folder| cache::read(folder, Room::Kernels, &key));
                 let handle = match kept.and_then(|kept| load(&kept).ok()) {
                     Some(handle) => handle,
                     None => {
@@ -112,7 +113,7 @@ impl Modules {
                             .map_err(|e| driver_error(&format!("load the kernels of {}", source.name), e))?;
                         if let Some(folder) = &self.cache {
                             // Where nothing can be written they are compiled each time.
-                            let _ = cache::write(folder, &key, &ptx);
+                            let _ = cache::write(folder, Room::Kernels, &key, &ptx);
                         }
                         handle
                     }

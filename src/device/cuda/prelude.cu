@@ -55,9 +55,12 @@ template <int TEAM> __device__ inline Real team_max(Real v) {
 #define FOR_EACH_TEAM(TEAM, i, n) \
   for (unsigned i = (blockIdx.x * blockDim.x + threadIdx.x) / TEAM; i < (unsigned)(n); i += gridDim.x * blockDim.x / TEAM)
 
-// Word `index` of a random stream (src/math/random.rs): Philox4x32-10.
-__device__ inline unsigned random_word(unsigned index, unsigned layer, unsigned long long pass, unsigned key_low, unsigned key_high) {
-  unsigned c0 = index / 4, c1 = layer, c2 = unsigned(pass), c3 = unsigned(pass >> 32);
+// A block of four words of a random stream (src/math/random.rs): Philox4x32-10.
+struct Words {
+  unsigned a, b, c, d;
+};
+__device__ inline Words random_block(unsigned block, unsigned layer, unsigned long long pass, unsigned key_low, unsigned key_high) {
+  unsigned c0 = block, c1 = layer, c2 = unsigned(pass), c3 = unsigned(pass >> 32);
   for (int round = 0; round < 10; ++round) {
     unsigned p0 = c0 * 0xD2511F53u, q0 = __umulhi(c0, 0xD2511F53u);
     unsigned p1 = c2 * 0xCD9E8D57u, q1 = __umulhi(c2, 0xCD9E8D57u);
@@ -68,6 +71,13 @@ __device__ inline unsigned random_word(unsigned index, unsigned layer, unsigned 
     key_low += 0x9E3779B9u;
     key_high += 0xBB67AE85u;
   }
-  unsigned lane = index % 4;
-  return lane == 0 ? c0 : lane == 1 ? c1 : lane == 2 ? c2 : c3;
+  return {c0, c1, c2, c3};
+}
+__device__ inline unsigned lane_of(Words words, unsigned lane) {
+  return lane == 0 ? words.a : lane == 1 ? words.b : lane == 2 ? words.c : words.d;
+}
+
+// Word `index` of the stream.
+__device__ inline unsigned random_word(unsigned index, unsigned layer, unsigned long long pass, unsigned key_low, unsigned key_high) {
+  return lane_of(random_block(index / 4, layer, pass, key_low, key_high), index % 4);
 }

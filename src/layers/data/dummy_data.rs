@@ -1,9 +1,12 @@
 //! Blobs filled by fillers.
 
+#[path = "dummy_data_cuda.rs"]
+mod cuda;
+
 use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
 use crate::math::{Purpose, Real, Stream, filler};
 use crate::proto::caffe::{DummyDataParameter, FillerParameter, LayerParameter};
 use std::ops::RangeInclusive;
@@ -49,6 +52,14 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         try_out::<T>(fill, shape).map_err(|e| e.in_field(&format!("dummy_data_param.data_filler[{i}]")))?;
     }
     Ok(Box::new(DummyData { shapes, fillers, filled: false }))
+}
+
+impl DummyData {
+    /// The tops that are to be filled in this pass: all, but for constants that are there.
+    fn to_fill(&self) -> impl Iterator<Item = (usize, &FillerParameter)> {
+        let there = |fill: &FillerParameter| self.filled && fill.r#type() == "constant";
+        self.fillers.iter().enumerate().filter(move |(_, fill)| !there(fill))
+    }
 }
 
 fn shapes(fields: &DummyDataParameter, tops: usize) -> Result<Vec<Shape>> {
@@ -132,10 +143,7 @@ impl<T: Real> Layer<T> for DummyData {
 
     fn forward(&mut self, cx: &Context<T>, mut io: Forward<T>) -> Result<()> {
         let mut stream = Stream::new(cx.seed, cx.layer, cx.pass);
-        for (i, fill) in self.fillers.iter().enumerate() {
-            if fill.r#type() == "constant" && self.filled {
-                continue;
-            }
+        for (i, fill) in self.to_fill() {
             let shape = io.top.shape(i);
             filler::fill(fill, shape, &mut stream, io.top.get(i))
                 .map_err(|e| e.in_field(&format!("dummy_data_param.data_filler[{i}]")))?;
@@ -146,6 +154,10 @@ impl<T: Real> Layer<T> for DummyData {
 
     fn backward(&mut self, _: &Context<T>, _: Backward<T>) -> Result<()> {
         Ok(())
+    }
+
+    fn device_code(&mut self) -> Option<&mut dyn DeviceCode<T>> {
+        Some(self)
     }
 }
 

@@ -3,20 +3,20 @@
 use super::training::lenet;
 use crate::{golden, gradients};
 use cortado::blob::Weights;
-use cortado::device::{Gpu, WORKSPACE};
+use cortado::device::{Cudnn, Gpu, WORKSPACE};
 use cortado::net::{Iterations, Keep, Net};
 use cortado::proto::parse_net;
 use cortado::solver::{Event, Solver};
 use std::path::Path;
 
 /// Two convolutions, one behind the other, of which the second needs the larger columns: 4 images of 3600 and of 14400 values.
-const TWO: &str = "force_backward: true
+pub const TWO: &str = "force_backward: true
     layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 4 dim: 4 dim: 10 dim: 10 } } }
     layer { name: 'a' type: 'Convolution' bottom: 'x' top: 'a' convolution_param { ENGINE num_output: 16 kernel_size: 3 pad: 1 } }
     layer { name: 'b' type: 'Convolution' bottom: 'a' top: 'b' convolution_param { ENGINE num_output: 8 kernel_size: 3 pad: 1 } }";
 
 /// What a pass over a net of convolutions leaves, as bits: tops, gradients of the inputs, of the filters and of the bias.
-fn pass(text: &str, gpu: Option<&Gpu>) -> cortado::error::Result<Vec<u32>> {
+pub fn pass(text: &str, gpu: Option<&Gpu>) -> cortado::error::Result<Vec<u32>> {
     let mut weights = Weights::<f32>::new();
     let mut net = Net::<f32>::new(&parse_net(text, "test").unwrap().message, 1, &mut weights)?;
     let wave = |i: usize| ((i * 37 + 11) % 23) as f32 / 8.0 - 1.4;
@@ -44,7 +44,7 @@ fn pass(text: &str, gpu: Option<&Gpu>) -> cortado::error::Result<Vec<u32>> {
 }
 
 /// How far two passes are apart, relative to the largest value.
-fn distance(a: &[u32], b: &[u32]) -> f32 {
+pub fn distance(a: &[u32], b: &[u32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let pairs = || a.iter().zip(b).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
     let largest = pairs().fold(1.0f32, |m, (a, _)| m.max(a.abs()));
@@ -52,10 +52,10 @@ fn distance(a: &[u32], b: &[u32]) -> f32 {
 }
 
 /// Forward, gradient of the bottom, gradient of the filters, as the stand-in numbers them.
-const WAYS: [i32; 3] = [0, 1, 2];
+pub const WAYS: [i32; 3] = [0, 1, 2];
 
 /// How often the stand-in's cuDNN has run an algorithm in a direction, for this thread. Nothing on a real GPU.
-fn dnn_runs(way: i32, algorithm: i32) -> u32 {
+pub fn dnn_runs(way: i32, algorithm: i32) -> u32 {
     ask(|library| {
         // SAFETY: the signature is the stand-in's.
         unsafe {
@@ -66,12 +66,12 @@ fn dnn_runs(way: i32, algorithm: i32) -> u32 {
 }
 
 /// How often it has run at all.
-fn all_dnn_runs() -> u32 {
+pub fn all_dnn_runs() -> u32 {
     WAYS.iter().flat_map(|&way| (0..8).map(move |algorithm| dnn_runs(way, algorithm))).sum()
 }
 
 /// The largest workspace that this thread gave it.
-fn largest_workspace() -> usize {
+pub fn largest_workspace() -> usize {
     ask(|library| {
         // SAFETY: the signature is the stand-in's.
         unsafe { library.get::<unsafe extern "C" fn() -> usize>(b"emulator_cudnn_workspace").unwrap()() }
@@ -88,10 +88,28 @@ fn ask<R: Default>(question: impl Fn(&libloading::Library) -> R) -> R {
     }
 }
 
+/// Has an algorithm take so many milliseconds whenever this thread runs it; 0 for what cuDNN expects.
+pub fn takes(way: i32, algorithm: i32, ms: f64) {
+    ask(|library| {
+        // SAFETY: the signature is the stand-in's.
+        unsafe {
+            let say = library.get::<unsafe extern "C" fn(i32, i32, f64)>(b"emulator_cudnn_takes").unwrap();
+            say(way, algorithm, ms)
+        }
+    })
+}
+
+/// A device that takes what cuDNN expects to be the fastest.
+pub fn forecasting() -> Option<Gpu> {
+    let gpu = super::gpu()?;
+    gpu.set_cudnn(Cudnn::Forecast);
+    Some(gpu)
+}
+
 /// The device without cuDNN.
 fn own() -> Option<Gpu> {
     let gpu = super::gpu()?;
-    gpu.set_cudnn(false);
+    gpu.set_cudnn(Cudnn::Off);
     Some(gpu)
 }
 
@@ -122,7 +140,7 @@ fn both_ways_compute_what_caffe_computes() {
 
 #[test]
 fn engines_choose_between_them() {
-    let (Some(gpu), Some(own)) = (super::gpu(), own()) else { return };
+    let (Some(gpu), Some(own)) = (forecasting(), own()) else { return };
     let host = pass(&TWO.replace("ENGINE", ""), None).unwrap();
     for (engine, gpu, dnn) in [
         ("", &gpu, true),
@@ -157,7 +175,7 @@ fn engines_choose_between_them() {
 
 #[test]
 fn algorithms_fit_into_the_workspace() {
-    let Some(gpu) = super::gpu() else { return };
+    let Some(gpu) = forecasting() else { return };
     let text = TWO.replace("ENGINE", "");
     let host = pass(&text, None).unwrap();
     let held = gpu.bytes();
@@ -168,7 +186,7 @@ fn algorithms_fit_into_the_workspace() {
         (57_600, [[7, 2], [5, 1], [5, 1]]),
         (WORKSPACE, [[7, 7], [5, 5], [5, 5]]),
     ] {
-        let gpu = super::gpu().unwrap();
+        let gpu = forecasting().unwrap();
         gpu.set_workspace(limit);
         let count = || WAYS.map(|way| [0, 1, 2, 5, 7].map(|algorithm| dnn_runs(way, algorithm)));
         let before = count();
@@ -194,7 +212,7 @@ fn algorithms_fit_into_the_workspace() {
 
 #[test]
 fn captured_convolutions_are_the_same_bit_for_bit() {
-    for gpu in [super::gpu(), own()].into_iter().flatten() {
+    for gpu in [forecasting(), own()].into_iter().flatten() {
         let mut runs = Vec::new();
         for graphs in [true, false] {
             gpu.set_workspace(1 << 20);

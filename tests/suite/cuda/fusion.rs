@@ -1,7 +1,7 @@
 //! Layers that do others' work along on a device: the same values from fewer launches.
 
 use cortado::blob::Weights;
-use cortado::device::Gpu;
+use cortado::device::{Cudnn, Gpu};
 use cortado::math::Real;
 use cortado::net::{Keep, Net};
 use cortado::proto::parse_net;
@@ -127,7 +127,7 @@ fn in_training_a_relu_is_done_along_forward() {
 fn in_a_test_whole_chains_are_one_launch() {
     let Some(gpu) = super::gpu() else { return };
     // Its launches are counted, what cuDNN and cuBLASLt do is not.
-    gpu.set_cudnn(false);
+    gpu.set_cudnn(Cudnn::Off);
     gpu.set_cublaslt(false);
     let text = input("TEST")
         + &convolution("a", "x", "kernel_size: 3 pad: 1")

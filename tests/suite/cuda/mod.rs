@@ -5,6 +5,7 @@ mod convolutions;
 #[path = "../../cuda_emulator/mod.rs"]
 mod emulator;
 mod faults;
+mod fillers;
 mod fusion;
 mod graphs;
 mod inner_products;
@@ -12,6 +13,7 @@ mod labels;
 mod layers;
 mod nvrtc;
 mod precision;
+mod search;
 mod several;
 mod table;
 mod training;

@@ -3,7 +3,7 @@
 //! `CORTADO_NVRTC` names the folder of `libnvrtc.so.13`.
 
 use cortado::device::Source;
-use cortado::{device, layers, solver};
+use cortado::{device, layers, math, solver};
 use libloading::Library;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -13,7 +13,7 @@ use std::ptr::{null, null_mut};
 const ARCHITECTURES: [&str; 4] = ["sm_75", "sm_80", "sm_90", "sm_100"];
 
 fn sources() -> Vec<&'static Source> {
-    [device::kernels(), layers::kernels(), solver::update::kernels()].concat()
+    [device::kernels(), math::kernels(), layers::kernels(), solver::update::kernels()].concat()
 }
 
 /// Text that is no source by itself but a part of others.
@@ -61,6 +61,12 @@ struct Nvrtc(Library);
 impl Nvrtc {
     /// Compiles a program for an architecture; what NVRTC has to say, and whether it did.
     fn compile(&self, name: &str, text: &str, arch: &str) -> (bool, String) {
+        let (compiled, log, _) = self.compile_to_ptx(name, text, arch);
+        (compiled, log)
+    }
+
+    /// The same, and the code.
+    fn compile_to_ptx(&self, name: &str, text: &str, arch: &str) -> (bool, String, String) {
         type Create = unsafe extern "C" fn(
             *mut *mut c_void,
             *const c_char,
@@ -87,11 +93,18 @@ impl Nvrtc {
             let mut log = vec![0u8; size.max(1)];
             type Get = unsafe extern "C" fn(*mut c_void, *mut c_char) -> c_int;
             self.0.get::<Get>(b"nvrtcGetProgramLog").unwrap()(program, log.as_mut_ptr().cast());
+            let mut ptx = Vec::new();
+            if compiled {
+                self.0.get::<Size>(b"nvrtcGetPTXSize").unwrap()(program, &mut size);
+                ptx.resize(size, 0u8);
+                self.0.get::<Get>(b"nvrtcGetPTX").unwrap()(program, ptx.as_mut_ptr().cast());
+            }
             type Destroy = unsafe extern "C" fn(*mut *mut c_void) -> c_int;
             self.0.get::<Destroy>(b"nvrtcDestroyProgram").unwrap()(&mut program);
-            let log =
-                CStr::from_bytes_until_nul(&log).map_or(String::new(), |l| l.to_string_lossy().into_owned());
-            (compiled, log)
+            let text = |bytes: &[u8]| {
+                CStr::from_bytes_until_nul(bytes).map_or(String::new(), |l| l.to_string_lossy().into_owned())
+            };
+            (compiled, text(&log), text(&ptx))
         }
     }
 }
@@ -113,4 +126,17 @@ fn nvrtc_compiles_every_kernel_without_a_warning() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn fillers_round_each_product_and_sum_by_itself() {
+    let Some(nvrtc) = library() else { return };
+    let fillers = sources().into_iter().find(|s| s.name == "filler.cu").unwrap();
+    for text in [fillers.program::<f32>(), fillers.program::<f64>()] {
+        // What could be contracted is.
+        let plain = text.replace("return __dadd_rn(__dmul_rn(a, b), c)", "return a * b + c");
+        assert!(nvrtc.compile_to_ptx(fillers.name, &plain, "compute_90").2.contains("fma."));
+        let (compiled, log, ptx) = nvrtc.compile_to_ptx(fillers.name, &text, "compute_90");
+        assert!(compiled && ptx.contains("mul.rn.f64") && !ptx.contains("fma."), "{log}");
+    }
 }

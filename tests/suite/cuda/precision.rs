@@ -3,7 +3,7 @@
 use super::graphs::{same, train};
 use super::training::lenet;
 use cortado::blob::Weights;
-use cortado::device::{Gpu, Precision};
+use cortado::device::{Cudnn, Gpu, Precision};
 use cortado::error::Kind;
 use cortado::math::Real;
 use cortado::net::{Iterations, Net};
@@ -14,7 +14,7 @@ use cortado::tools::{GradientChecker, Subject, gradcheck, time};
 fn gpu(precision: Precision) -> Option<Gpu> {
     let gpu = super::gpu()?;
     // Its products are counted, those of cuDNN not.
-    gpu.set_cudnn(false);
+    gpu.set_cudnn(Cudnn::Off);
     gpu.set_precision(precision).unwrap();
     assert_eq!(gpu.precision(), precision);
     Some(gpu)
@@ -92,7 +92,7 @@ fn products_are_rounded_where_that_is_asked_for_and_nowhere_else() {
     assert_eq!(results(&twice), rounded);
     // So does cuDNN.
     let tf32 = gpu(Precision::Tf32).unwrap();
-    tf32.set_cudnn(true);
+    tf32.set_cudnn(Cudnn::Search);
     for ((what, a), (_, b)) in
         expected.iter().zip(&results(&tf32)).filter(|((what, _), _)| what.starts_with('c'))
     {

@@ -11,7 +11,6 @@ use cortado::tools::time;
 /// Layers that run on the host in a net on a GPU, with the reason.
 const ON_HOST: &[(&str, &str)] = &[
     ("Data", "reads files: its tops are the batch that is transferred"),
-    ("DummyData", "makes data: filled once, or the batch that is transferred"),
     ("Flatten", "does nothing: its top is its bottom"),
     ("Input", "does nothing: the user fills its tops"),
     ("Reshape", "does nothing: its top is its bottom"),

@@ -1,7 +1,7 @@
-//! A convolution of given sizes: its descriptors, and the algorithm of each direction.
+//! A convolution of given sizes: its descriptors, the algorithms that will do, and the one of each direction.
 
 use super::api::{self, Descriptor, Life, Performance, Status};
-use super::{Dnn, Gpu};
+use super::{Cudnn, Dnn, Gpu};
 use crate::blob::Element;
 use crate::device::cuda::factor::Factor;
 use crate::device::{Precision, View};
@@ -48,25 +48,34 @@ pub enum Direction {
 
 /// A convolution of given sizes on a device, by cuDNN.
 ///
-/// An algorithm is chosen for each direction when it is first asked for, outside of a capture: the first in the order of cuDNN's own expectations that
-/// fits into the workspace, gives the same bits each time, and computes in the precision that is wanted. Nothing is measured, so that the choice, and
-/// with it the last bits, depend on the sizes, the device and the library alone.
+/// An algorithm is chosen for each direction when it is first asked for, outside of a capture, among those that fit into the workspace, give the same
+/// bits each time and compute in the precision that is wanted: by [`Cudnn::Search`] the one that is the fastest in a few runs, by
+/// [`Cudnn::Forecast`] the first in the order of cuDNN's own expectations, which depends on the sizes, the device and the library alone.
 pub struct Convolution<T> {
-    gpu: Gpu,
+    pub(super) gpu: Gpu,
+    /// Numbers, products and sizes in words.
+    pub(super) what: String,
     bottom: Operand,
     filters: Operand,
     top: Operand,
     bias: Operand,
     convolution: Owned,
-    /// Algorithm and bytes of its workspace; nothing where there is none.
-    chosen: [Option<Option<(c_int, usize)>>; 3],
+    /// Nothing where there is none.
+    chosen: [Option<Option<Algorithm>>; 3],
     kind: PhantomData<T>,
 }
 
+/// An algorithm of a direction by its number, and the bytes of its workspace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Algorithm {
+    pub number: c_int,
+    pub bytes: usize,
+}
+
 /// A descriptor, and how many values it describes.
-struct Operand {
+pub(super) struct Operand {
     descriptor: Owned,
-    len: usize,
+    pub len: usize,
 }
 
 struct Owned {
@@ -114,6 +123,7 @@ impl Gpu {
         let bias = dims([1, sizes.outputs], &vec![1; axes])?;
         Ok(Convolution {
             gpu: self.clone(),
+            what: format!("{} with {} products, {sizes:?}", T::NAME, self.precision().name()),
             bottom: dnn.tensor(data, &bottom)?,
             filters: dnn.filters(data, &filters)?,
             top: dnn.tensor(data, &top)?,
@@ -193,7 +203,7 @@ impl Dnn {
 
 impl<T: Element> Convolution<T> {
     /// Two operands and the result.
-    fn operands(&self, direction: Direction) -> [&Operand; 3] {
+    pub(super) fn operands(&self, direction: Direction) -> [&Operand; 3] {
         match direction {
             Direction::Forward => [&self.bottom, &self.filters, &self.top],
             Direction::Data => [&self.filters, &self.top, &self.bottom],
@@ -201,13 +211,9 @@ impl<T: Element> Convolution<T> {
         }
     }
 
-    /// The algorithm of a direction and the bytes of its workspace, chosen at the first call. Nothing where cuDNN has none that will do.
-    fn algorithm(&mut self, direction: Direction) -> Result<Option<(c_int, usize)>> {
-        if let Some(chosen) = self.chosen[direction as usize] {
-            return Ok(chosen);
-        }
-        self.gpu.not_in_capture("choose how to convolve")?;
-        let (dnn, limit) = (self.gpu.dnn()?, self.gpu.workspace_limit());
+    /// The algorithms that will do, in the order of cuDNN's expectations.
+    fn algorithms(&self, dnn: &Dnn, direction: Direction) -> Result<Vec<Algorithm>> {
+        let limit = self.gpu.workspace_limit();
         let [a, b, c] = self.operands(direction).map(|o| o.descriptor.at);
         let (way, conv) = (&dnn.api.ways[direction as usize], self.convolution.at);
         let (mut found, mut count) = ([Performance::default(); ALGORITHMS], 0);
@@ -220,7 +226,9 @@ impl<T: Element> Convolution<T> {
         if count > 0 || !api::not_supported(status) {
             dnn.api.check("say how it would convolve", status)?;
         }
-        let fits = |entry: &Performance| {
+        let count = usize::try_from(count).unwrap_or(0).min(ALGORITHMS);
+        let mut algorithms: Vec<Algorithm> = Vec::with_capacity(count);
+        for entry in &found[..count] {
             // The library also looks at other precisions than the one that it was told.
             let right = entry.status == api::SUCCESS
                 && entry.determinism == api::DETERMINISTIC
@@ -228,10 +236,33 @@ impl<T: Element> Convolution<T> {
             let mut bytes = 0;
             // SAFETY: the descriptors live; it writes one number. What the entry says may be of another precision: this is what counts.
             let sized = unsafe { (way.size)(dnn.handle, a, b, conv, c, entry.algorithm, &mut bytes) };
-            (right && sized == api::SUCCESS && bytes <= limit).then_some((entry.algorithm, bytes))
+            let known = algorithms.iter().any(|known| known.number == entry.algorithm);
+            if right && sized == api::SUCCESS && bytes <= limit && !known {
+                algorithms.push(Algorithm { number: entry.algorithm, bytes });
+            }
+        }
+        Ok(algorithms)
+    }
+
+    /// The algorithm of a direction, chosen at the first call. Nothing where cuDNN has none that will do.
+    fn algorithm(
+        &mut self,
+        direction: Direction,
+        operands: [View<T>; 2],
+        result: View<T>,
+    ) -> Result<Option<Algorithm>> {
+        if let Some(chosen) = self.chosen[direction as usize] {
+            return Ok(chosen);
+        }
+        self.gpu.not_in_capture("choose how to convolve")?;
+        let dnn = self.gpu.dnn()?;
+        let algorithms = self.algorithms(dnn, direction)?;
+        let chosen = match self.gpu.cudnn_use() {
+            Cudnn::Search if algorithms.len() > 1 => {
+                self.fastest(dnn, direction, &algorithms, operands, result)?
+            }
+            _ => algorithms.first().copied(),
         };
-        let count = usize::try_from(count).unwrap_or(0).min(ALGORITHMS);
-        let chosen = found[..count].iter().find_map(fits);
         self.chosen[direction as usize] = Some(chosen);
         Ok(chosen)
     }
@@ -240,21 +271,34 @@ impl<T: Element> Convolution<T> {
     /// the others are written. Whether it was done: it is
     /// not where cuDNN has no algorithm that will do and fits into the workspace.
     pub fn run(&mut self, direction: Direction, operands: [View<T>; 2], result: View<T>) -> Result<bool> {
-        let Some((algorithm, bytes)) = self.algorithm(direction)? else { return Ok(false) };
         let [a, b] = operands;
-        let kinds = self.operands(direction);
-        for (operand, view) in kinds.iter().zip([a, b, result]) {
+        for (operand, view) in self.operands(direction).iter().zip([a, b, result]) {
             fits(operand, view)?;
         }
-        let workspace = self.gpu.workspace::<u8>(bytes)?;
-        let dnn = self.gpu.dnn()?;
-        let [da, db, dc] = kinds.map(|o| o.descriptor.at);
+        let Some(algorithm) = self.algorithm(direction, operands, result)? else { return Ok(false) };
+        let (workspace, dnn) = (self.gpu.workspace(algorithm.bytes)?, self.gpu.dnn()?);
+        let status = self.ask(dnn, direction, algorithm, workspace, operands, result)?;
+        dnn.api.check("convolve", status)?;
+        Ok(true)
+    }
+
+    /// Asks the device for it by an algorithm, in a workspace that is large enough. What the library said to that.
+    pub(super) fn ask(
+        &self,
+        dnn: &Dnn,
+        direction: Direction,
+        algorithm: Algorithm,
+        workspace: View<u8>,
+        [a, b]: [View<T>; 2],
+        result: View<T>,
+    ) -> Result<Status> {
+        let [da, db, dc] = self.operands(direction).map(|o| o.descriptor.at);
         let (way, one) = (&dnn.api.ways[direction as usize], Factor::new::<T>(1.0));
         let kept = Factor::new::<T>(if direction == Direction::Filters { 1.0 } else { 0.0 });
         self.gpu.enter()?;
-        // SAFETY: the views are as long as the descriptors say, the workspace as the algorithm asked for; both factors are read before the call
-        // returns.
-        let status = unsafe {
+        // SAFETY: the views are as long as the descriptors say, which `run` has compared, the workspace as the algorithm asked for; both factors are
+        // read before the call returns.
+        Ok(unsafe {
             (way.run)(
                 dnn.handle,
                 one.at(),
@@ -263,16 +307,14 @@ impl<T: Element> Convolution<T> {
                 db,
                 data(b),
                 self.convolution.at,
-                algorithm,
+                algorithm.number,
                 workspace.at as *mut c_void,
-                bytes,
+                algorithm.bytes,
                 kept.at(),
                 dc,
                 data(result),
             )
-        };
-        dnn.api.check("convolve", status)?;
-        Ok(true)
+        })
     }
 
     /// Adds the top's gradient, summed over images and windows, to that of the bias.

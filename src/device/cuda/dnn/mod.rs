@@ -3,6 +3,7 @@
 
 mod api;
 mod convolution;
+mod search;
 
 pub use convolution::{Convolution, ConvolutionSizes, Direction};
 
@@ -10,14 +11,43 @@ use super::{Gpu, libraries};
 use crate::error::{Error, Kind, Result};
 use api::{Api, Handle};
 use cudarc::driver::sys::CUstream;
+use std::collections::HashMap;
+use std::ffi::c_int;
 use std::ptr::null_mut;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// What convolutions use cuDNN for, where it is installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cudnn {
+    /// For nothing.
+    Off,
+    /// They go over it, by the algorithms that it expects to be the fastest.
+    Forecast,
+    /// By those that are: each that will do is timed when a convolution of new sizes first runs.
+    #[default]
+    Search,
+}
+
+impl Cudnn {
+    /// As one writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cudnn::Off => "off",
+            Cudnn::Forecast => "forecast",
+            Cudnn::Search => "search",
+        }
+    }
+}
 
 /// The library, opened for a device.
 pub(super) struct Dnn {
     api: Api,
     version: usize,
     handle: Handle,
+    /// The fastest algorithms that were found, by what was asked.
+    found: Mutex<HashMap<String, c_int>>,
 }
 
 // SAFETY: the handle may be used from any thread that has made the context current, by one at a time, which is what `Gpu` asks for.
@@ -60,7 +90,7 @@ impl Dnn {
         let mut handle = null_mut();
         // SAFETY: writes the handle, which works on the stream and is closed before it.
         api.check("start", unsafe { (api.open)(&mut handle) })?;
-        let dnn = Dnn { api, version, handle };
+        let dnn = Dnn { api, version, handle, found: Mutex::default() };
         // SAFETY: handle and stream live.
         dnn.api.check("use the stream", unsafe { (dnn.api.set_stream)(handle, stream.cast()) })?;
         Ok(dnn)
@@ -80,14 +110,23 @@ impl Gpu {
         Ok(dotted(self.dnn()?.version))
     }
 
-    /// Whether convolutions are to use cuDNN where it is installed (they are, unless told otherwise). What was chosen before stays; so say it
+    /// What convolutions are to use cuDNN for, where it is installed: [`Cudnn::Search`] if this is never said. What was chosen before stays; so say it
     /// before a net runs.
-    pub fn set_cudnn(&self, wanted: bool) {
-        self.0.without_dnn.store(!wanted, Relaxed);
+    pub fn set_cudnn(&self, wanted: Cudnn) {
+        self.0.dnn_use.store(wanted as u8, Relaxed);
+    }
+
+    /// What they are to use it for.
+    pub fn cudnn_use(&self) -> Cudnn {
+        match self.0.dnn_use.load(Relaxed) {
+            u if u == Cudnn::Off as u8 => Cudnn::Off,
+            u if u == Cudnn::Forecast as u8 => Cudnn::Forecast,
+            _ => Cudnn::Search,
+        }
     }
 
     fn dnn(&self) -> Result<&Dnn> {
-        if self.0.without_dnn.load(Relaxed) {
+        if self.cudnn_use() == Cudnn::Off {
             return Err(Error::new(Kind::Device, "cuDNN is switched off")
                 .suggest("leave --cudnn off away, or choose another engine"));
         }

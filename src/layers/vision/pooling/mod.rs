@@ -2,6 +2,7 @@
 
 mod average;
 mod axis;
+mod blocks;
 pub(crate) mod cuda;
 mod max;
 mod stochastic;
@@ -10,7 +11,7 @@ mod strips;
 use crate::blob::Shape;
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
+use crate::layers::{Backward, Channels, DeviceCode, Forward, InBlocks, Layer, Reads, Setup};
 use crate::math::{Real, Stream, parallel};
 use crate::proto::caffe::pooling_parameter::{PoolMethod, RoundMode};
 use crate::proto::caffe::{LayerParameter, Phase, PoolingParameter};
@@ -40,6 +41,8 @@ pub struct Pooling {
     param: PoolingParameter,
     training: bool,
     axes: Option<[Axis; 2]>,
+    /// Channels of bottom and top, if it has a single top.
+    channels: Option<[Channels; 2]>,
     /// Index in its plane of the value each window took.
     at: Vec<u32>,
     /// The same on a device.
@@ -51,7 +54,15 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
     let p = param.pooling_param.unwrap_or_default();
     check(&p)?;
     let training = param.phase() == Phase::Train;
-    Ok(Box::new(Pooling { method: p.pool(), param: p, training, axes: None, at: Vec::new(), device: None }))
+    Ok(Box::new(Pooling {
+        method: p.pool(),
+        param: p,
+        training,
+        axes: None,
+        channels: None,
+        at: Vec::new(),
+        device: None,
+    }))
 }
 
 /// The fields against each other, as Caffe does.
@@ -136,6 +147,11 @@ impl<T: Real> Layer<T> for Pooling {
         1..=if self.method == PoolMethod::Max { 2 } else { 1 }
     }
 
+    fn blocks(&self, _: bool) -> InBlocks {
+        let suits = self.method == PoolMethod::Max && self.axes.is_some_and(|axes| blocks::suits(&axes));
+        self.channels.filter(|_| suits).map_or(InBlocks::Never, |channels| InBlocks::Alike(channels.to_vec()))
+    }
+
     fn reads(&self) -> Reads {
         if self.method == PoolMethod::Stochastic && !self.training { Reads::BOTTOM } else { Reads::NOTHING }
     }
@@ -159,6 +175,9 @@ impl<T: Real> Layer<T> for Pooling {
         };
         let axes = [axis(0, height)?, axis(1, width)?];
         let top = Shape::new([n, c, axes[0].output, axes[1].output])?;
+        let of = |inner| Channels { outer: n, dim: c, inner };
+        let inner = [height * width, top.count_from(2)];
+        self.channels = (setup.tops == 1).then_some(inner.map(of));
         self.axes = Some(axes);
         if self.takes_one() {
             self.at.resize(top.count(), 0);
@@ -175,8 +194,15 @@ impl<T: Real> Layer<T> for Pooling {
         let global = is_global(&axes);
         // Nobody asks where the largest values were.
         let values_only = !io.need_backward && io.top.len() == 1;
+        let lanes = io.layouts.top.lanes::<T>();
         let y = io.top.get(0);
         match self.method {
+            PoolMethod::Max if lanes > 1 => {
+                let grain = outside * lanes * (GRAIN / (inside * lanes)).max(1);
+                parallel::for_each_chunk2(y, &mut self.at, grain, |begin, y, at| {
+                    blocks::forward(lanes, &x[begin / outside * inside..], &axes, y, at);
+                });
+            }
             PoolMethod::Max if values_only && max::has_values(&axes) => {
                 parallel::for_each_chunk(y, grain, |begin, y| {
                     max::values(&x[begin / outside * inside..], &axes, y);
@@ -236,6 +262,15 @@ impl<T: Real> Layer<T> for Pooling {
         let axes = self.axes()?;
         let (inside, outside) = planes(&axes);
         let (x, dy, at) = (io.bottom.get(0), io.top_diff.get(0), &self.at);
+        let lanes = io.layouts.top.lanes::<T>();
+        if lanes > 1 {
+            let grain = inside * lanes * (GRAIN / (inside * lanes)).max(1);
+            parallel::for_each_chunk(io.bottom_diff.get(0), grain, |begin, dx| {
+                let windows = begin / inside * outside..;
+                blocks::backward(lanes, &dy[windows.clone()], &axes, &at[windows], dx);
+            });
+            return Ok(());
+        }
         let (takes_one, method, global) = (self.takes_one(), self.method, is_global(&axes));
         parallel::for_each_chunk(
             io.bottom_diff.get(0),

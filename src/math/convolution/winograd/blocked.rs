@@ -65,7 +65,7 @@ impl Tiles {
         assert!(filters.data.len() >= filters.from * filters.to * self.size * self.size);
         assert!(end.other.is_none_or(|other| other.len() >= len));
         let work = Work { tiles: self, kernels, filters, x, end, y: Shared::new(&mut y[..len]) };
-        if self.is_once() { work.once() } else { work.in_turn() }
+        if self.is_once() || filters.to >= 2 * self.all() { work.once() } else { work.in_turn() }
     }
 }
 
