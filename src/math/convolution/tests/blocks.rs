@@ -156,6 +156,7 @@ fn weights_of_images_turned_into_blocks_agree_with_the_definition() {
         // Vectors that are not whole.
         square(3, 1, 20, 50, &[7, 6], 5, 0, 1, 1),
         square(2, 2, 6, 70, &[9, 7], 3, 1, 1, 1),
+        square(2, 2, 16, 32, &[6, 7], 3, 1, 1, 1),
         // An image of several groups of tiles.
         square(1, 1, 16, 16, &[54, 53], 3, 0, 1, 1),
         // Many sums, few tiles.

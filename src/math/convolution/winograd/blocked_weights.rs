@@ -3,10 +3,9 @@
 //! Tiles of the top's gradient and patches of the image are transformed without moving a lane. What they give at a point is a sum
 //! of outer products of channels over tiles: numbers of the one to broadcast, vectors of the other.
 
-use super::{GRAIN, Images, POINTS, Tiles};
+use super::{GRAIN, POINTS, Tiles};
 use crate::math::Real;
-use crate::math::convolution::blocked::to_blocks;
-use crate::math::gemm::pack::{Split, transpose};
+use crate::math::gemm::pack::Split;
 use crate::math::gemm::product::Cut;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
@@ -63,7 +62,7 @@ impl Laid {
 }
 
 /// Sums of some chunks: for each point, for each channel of the gradient those of the image.
-struct Sums<'a, T> {
+pub(super) struct Sums<'a, T> {
     data: Shared<'a, T>,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -77,16 +76,16 @@ impl<T> Sums<'_, T> {
 }
 
 /// A gradient of weights.
-struct Work<'a, T: 'static> {
-    tiles: &'a Tiles,
-    kernels: &'a Kernels<T>,
+pub(super) struct Work<'a, T: 'static> {
+    pub tiles: &'a Tiles,
+    pub kernels: &'a Kernels<T>,
     /// Channels in use, and in memory, where they fill whole vectors.
-    channels: usize,
-    outputs: usize,
-    from: usize,
-    to: usize,
-    x: &'a [T],
-    dy: &'a [T],
+    pub channels: usize,
+    pub outputs: usize,
+    pub from: usize,
+    pub to: usize,
+    pub x: &'a [T],
+    pub dy: &'a [T],
 }
 
 impl Tiles {
@@ -110,77 +109,11 @@ impl Tiles {
         let groups = Cut::new(all, all, work.group_len(), 1);
         work.in_turn(groups.count(), &dw, |i, sums, adds| work.group(&groups.block(i), sums, adds));
     }
-
-    /// The same of images in planes, which are turned into blocks, some at a time; vectors need not be whole.
-    pub(in super::super) fn weights_turned<T: Real>(
-        &self,
-        kernels: &Kernels<T>,
-        [channels, outputs]: [usize; 2],
-        x: &Images<&[T]>,
-        dy: &Images<&[T]>,
-        dw: &mut [T],
-    ) {
-        let [from, to] = [channels, outputs].map(|n| n.next_multiple_of(kernels.lanes()));
-        let [plane, pixels] = [self.input, self.output].map(|of| of[0] * of[1]);
-        let with_images = |images: Range<usize>, f: &dyn Fn(&Work<T>)| {
-            let tiles = Tiles { batch: images.len(), ..*self };
-            let [of_x, of_dy] = [from * plane, to * pixels];
-            scratch(images.len() * (of_x + of_dy), |room: &mut [T]| {
-                let (x_blocks, dy_blocks) = room.split_at_mut(images.len() * of_x);
-                turn(kernels, x, &images, [channels, plane], x_blocks);
-                turn(kernels, dy, &images, [outputs, pixels], dy_blocks);
-                f(&Work { tiles: &tiles, kernels, channels, outputs, from, to, x: x_blocks, dy: dy_blocks });
-            });
-        };
-        if self.all() == 0 {
-            return;
-        }
-        assert!(x.data.len() >= (self.batch - 1) * x.image + channels * plane);
-        assert!(dy.data.len() >= (self.batch - 1) * dy.image + outputs * pixels);
-        let whole = Work { tiles: self, kernels, channels, outputs, from, to, x: &[], dy: &[] };
-        let (each, dw) = (whole.group_len(), whole.filters(dw));
-        if whole.is_few() {
-            return with_images(0..self.batch, &|work| work.once(&dw));
-        }
-        let some = (each / (self.count[0] * self.count[1])).max(1);
-        let images = Cut::new(self.batch, self.batch, some, 1);
-        whole.in_turn(images.count(), &dw, |i, sums, adds| {
-            with_images(images.block(i), &|work| {
-                let groups = Cut::new(work.tiles.all(), work.tiles.all(), each, 1);
-                for i in 0..groups.count() {
-                    work.group(&groups.block(i), sums, adds || i > 0);
-                }
-            });
-        });
-    }
-}
-
-/// Turns some images of a batch into blocks, the last of which is filled up with zeros.
-fn turn<T: Real>(
-    kernels: &Kernels<T>,
-    of: &Images<&[T]>,
-    images: &Range<usize>,
-    [channels, pixels]: [usize; 2],
-    to: &mut [T],
-) {
-    let (lanes, len) = (kernels.lanes(), to.len() / images.len());
-    if of.image == len {
-        return to_blocks(kernels, &of.data[images.start * len..], pixels, to);
-    }
-    let whole = channels / lanes * lanes * pixels;
-    for (to, image) in to.chunks_exact_mut(len).zip(images.clone()) {
-        let (of, (to, last)) = (&of.data[image * of.image..], to.split_at_mut(whole));
-        to_blocks(kernels, of, pixels, to);
-        last.fill(T::zero());
-        if !last.is_empty() {
-            transpose(kernels, &of[whole..], pixels, channels % lanes, pixels, lanes, last);
-        }
-    }
 }
 
 impl<T: Real> Work<'_, T> {
     /// The filters.
-    fn filters<'b>(&self, dw: &'b mut [T]) -> Shared<'b, T> {
+    pub(super) fn filters<'b>(&self, dw: &'b mut [T]) -> Shared<'b, T> {
         let lanes = self.kernels.lanes();
         assert!(self.from.is_multiple_of(lanes) && self.to.is_multiple_of(lanes));
         Shared::new(&mut dw[..self.channels * self.outputs * self.tiles.size * self.tiles.size])
@@ -192,12 +125,12 @@ impl<T: Real> Work<'_, T> {
     }
 
     /// Whether tiles are few for so many sums.
-    fn is_few(&self) -> bool {
+    pub(super) fn is_few(&self) -> bool {
         !self.is_near() && self.tiles.all() <= LEAST
     }
 
     /// Tiles that are worked on together.
-    fn group_len(&self) -> usize {
+    pub(super) fn group_len(&self) -> usize {
         let fit = |bytes: usize| bytes / (POINTS * (self.from + self.to) * size_of::<T>());
         if self.is_near() { fit(BYTES).max(FEW) } else { fit(FAR_BYTES).max(LEAST) }
     }
@@ -214,7 +147,7 @@ impl<T: Real> Work<'_, T> {
     }
 
     /// Few tiles and many channels: all tiles at once, and a task takes some sums from their start to their end in the cache.
-    fn once(&self, dw: &Shared<T>) {
+    pub(super) fn once(&self, dw: &Shared<T>) {
         let all = 0..self.tiles.all();
         self.with_tiles(&all, |u, v| {
             let (rows, columns) =
@@ -238,7 +171,12 @@ impl<T: Real> Work<'_, T> {
     }
 
     /// Many tiles, in so many groups, and all sums beside them; a few of which, where they are near, once for each of some parts of the groups.
-    fn in_turn(&self, groups: usize, dw: &Shared<T>, group: impl Fn(usize, &Sums<T>, bool) + Sync) {
+    pub(super) fn in_turn(
+        &self,
+        groups: usize,
+        dw: &Shared<T>,
+        group: impl Fn(usize, &Sums<T>, bool) + Sync,
+    ) {
         let worth = self.tiles.all() * POINTS * self.from * self.to / PART;
         let parts = if self.is_near() { worth.min(groups).clamp(1, PARTS) } else { 1 };
         let one = POINTS * (self.from * self.to + GAP);
@@ -262,7 +200,7 @@ impl<T: Real> Work<'_, T> {
     }
 
     /// The products of some tiles at all points.
-    fn group(&self, tiles: &Range<usize>, sums: &Sums<T>, adds: bool) {
+    pub(super) fn group(&self, tiles: &Range<usize>, sums: &Sums<T>, adds: bool) {
         self.with_tiles(tiles, |u, v| {
             let count = tiles.len();
             let (rows, columns) = (self.rows(count).chunks, 0..self.columns(count).chunks.count());

@@ -13,6 +13,7 @@ mod filters;
 mod points;
 mod small;
 mod tiles;
+mod turned;
 
 pub(super) use filters::Filters;
 pub(super) use tiles::{Images, Tiles};
