@@ -117,18 +117,27 @@ fn convolutions(criterion: &mut Criterion) {
         one_image(&mut group, name, blocks, sizes);
     }
     for (name, sizes) in [
+        ("blocks 1x1 narrow", [8, 1, 256, 64, 56, 1, 0, 1]),
+        ("blocks 1x1 wide", [8, 1, 256, 1024, 14, 1, 0, 1]),
+        ("blocks 1x1 stride 2", [8, 1, 512, 256, 28, 1, 0, 2]),
         ("blocks 3x3 64", [8, 1, 64, 64, 56, 3, 1, 1]),
         ("blocks 3x3 128", [8, 1, 128, 128, 28, 3, 1, 1]),
         ("blocks 3x3 512", [8, 1, 512, 512, 7, 3, 1, 1]),
         ("blocks 5x5 32", [20, 1, 32, 32, 16, 5, 2, 1]),
     ] {
-        let (plan, [x, mut w, mut y]) = plan(sizes);
-        assert!(plan.weights_take_blocks::<f32>(), "{name} takes no blocks");
-        // They would add up to infinity otherwise.
-        y.iter_mut().for_each(|y| *y *= 1e-6);
+        let (plan, [mut x, mut w, mut y]) = plan(sizes);
+        assert!(plan.takes_blocks_back::<f32>(), "{name} takes no blocks");
         group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
+        group.bench_function(format!("{name} forward"), |b| {
+            b.iter(|| plan.forward_laid(&x, &w, blocks, &Ending::none(), &mut y))
+        });
+        group.bench_function(format!("{name} data"), |b| {
+            b.iter(|| plan.backward_data_laid(&w, &y, blocks, &mut x))
+        });
+        // They would add up to infinity otherwise.
+        [&mut x, &mut y].into_iter().flatten().for_each(|x| *x *= 1e-6);
         group.bench_function(format!("{name} weights"), |b| {
-            b.iter(|| plan.backward_weights_blocks(&x, &y, &mut w))
+            b.iter(|| plan.backward_weights_laid(&x, &y, blocks, &mut w))
         });
     }
 }

@@ -3,7 +3,6 @@
 use super::Convolution;
 use super::operands::ChannelRows;
 use super::windows::Rows;
-use super::winograd::Tiles;
 use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::product::{Output, Product};
@@ -19,26 +18,6 @@ const GRAIN: usize = 1 << 18;
 const PARTS: usize = 32;
 /// Least pixels of a plane for which images are summed one after another, each with a pass over the gradient.
 const LONG: usize = 128;
-
-impl Convolution {
-    /// Whether [`Convolution::backward_weights_blocks`] can do its work.
-    pub fn weights_take_blocks<T: Real>(&self) -> bool {
-        let (g, lanes) = (&self.geometry, simd::kernels::<T>(self.isa).lanes());
-        let whole = g.channels.is_multiple_of(lanes) && g.num_output.is_multiple_of(lanes);
-        whole && g.groups == 1 && Tiles::suited(g, &self.output).is_some()
-    }
-
-    /// [`Convolution::backward_weights`] by Winograd's way for x and dy that lie in blocks, where [`Convolution::weights_take_blocks`];
-    /// elsewhere nothing.
-    pub fn backward_weights_blocks<T: Real>(&self, x: &[T], dy: &[T], dw: &mut [T]) {
-        let g = &self.geometry;
-        let tiles = Tiles::suited(g, &self.output).filter(|_| self.weights_take_blocks::<T>());
-        let (x, dy) = (&x[..self.bottom_len()], &dy[..self.top_len()]);
-        if let Some(tiles) = tiles {
-            tiles.weights_blocks(simd::kernels(self.isa), [g.channels, g.num_output], x, dy, dw);
-        }
-    }
-}
 
 /// `dw += dy * x` for images that are turned into blocks, some at a time; says whether that is the way.
 pub(super) fn turned<T: Real>(plan: &Convolution, x: &[T], dy: &[T], dw: &mut [T]) -> bool {
