@@ -16,9 +16,9 @@
 //! axis only) or their mean.
 
 #[path = "filler_cuda.rs"]
-pub(crate) mod cuda;
+mod cuda;
 
-pub use cuda::fill_on_device;
+pub use cuda::{fill_on_device, kernels};
 
 use crate::error::{Error, Kind, Result};
 use crate::math::parallel::for_each_chunk;

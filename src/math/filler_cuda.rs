@@ -6,7 +6,12 @@ use crate::error::Result;
 use crate::math::{Real, Stream};
 use crate::proto::caffe::FillerParameter;
 
-pub(crate) static KERNELS: Source = Source { name: "filler.cu", parts: &[include_str!("filler.cu")] };
+static KERNELS: Source = Source { name: "filler.cu", parts: &[include_str!("filler.cu")] };
+
+/// The kernels of this floor, for tests that compile every one of them.
+pub fn kernels() -> Vec<&'static Source> {
+    vec![&KERNELS]
+}
 
 /// [`fill`](super::fill) on a device: the same words of the same stream, and by the same arithmetic the same bits, but for `positive_unitball`,
 /// whose sums are added in another order (always the same).

@@ -2,8 +2,6 @@
 //!
 //! Everything here runs in whatever rayon pool is current and gives the same bits for any number of threads.
 
-use crate::device::Source;
-
 mod ceiling;
 mod convolution;
 mod far;
@@ -22,15 +20,10 @@ pub mod vector;
 pub use ceiling::ceiling;
 pub use convolution::{Convolution, Geometry, Layout, Layouts};
 pub(crate) use far::Far;
-pub use filler::{fill, fill_on_device};
+pub use filler::{fill, fill_on_device, kernels};
 pub use gemm::{Ending, Transpose, gemm};
 pub use random::{Purpose, Stream};
 pub use real::Real;
 pub(crate) use scratch::scratch;
 pub use simd::{Isa, Kernels, vectorised};
 pub use team::awake;
-
-/// The kernels of this floor, for tests that compile every one of them.
-pub fn kernels() -> Vec<&'static Source> {
-    vec![&filler::cuda::KERNELS]
-}
