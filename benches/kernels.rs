@@ -126,7 +126,7 @@ fn convolutions(criterion: &mut Criterion) {
         ("blocks 5x5 32", [20, 1, 32, 32, 16, 5, 2, 1]),
     ] {
         let (plan, [mut x, mut w, mut y]) = plan(sizes);
-        assert!(plan.takes_blocks_back::<f32>(), "{name} takes no blocks");
+        assert!(plan.takes_blocks::<f32>(), "{name} takes no blocks");
         group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
         group.bench_function(format!("{name} forward"), |b| {
             b.iter(|| plan.forward_laid(&x, &w, blocks, &Ending::none(), &mut y))

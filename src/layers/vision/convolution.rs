@@ -230,12 +230,10 @@ impl<T: Real> Layer<T> for Convolution<T> {
         true
     }
 
-    fn blocks(&self, need_backward: bool) -> InBlocks {
-        let takes = |engine: &&math::Convolution| match need_backward {
-            true => engine.takes_blocks_back::<T>(),
-            false => engine.takes_blocks::<T>(),
+    fn blocks(&self, _: bool) -> InBlocks {
+        let Some(engine) = self.engine.as_ref().filter(|engine| engine.takes_blocks::<T>()) else {
+            return InBlocks::Never;
         };
-        let Some(engine) = self.engine.as_ref().filter(takes) else { return InBlocks::Never };
         let (g, inner) = (engine.geometry(), |sizes: &[usize]| sizes.iter().product());
         InBlocks::Apart([
             Channels { outer: g.batch, dim: g.channels, inner: inner(&g.input) },

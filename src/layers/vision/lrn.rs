@@ -6,8 +6,9 @@ pub(crate) mod cuda;
 use crate::blob::{Element, Shape};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup};
-use crate::math::{Real, parallel, scratch, vectorised};
+use crate::layers::normalization::Channels;
+use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Reads, Setup};
+use crate::math::{Images, Real, for_each_piece, parallel, scratch, vectorised};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::lrn_parameter::NormRegion;
 
@@ -33,7 +34,8 @@ pub struct Lrn<T> {
     alpha: T,
     beta: T,
     k: T,
-    /// Channels, height and width.
+    /// Images, and their channels, height and width.
+    batch: usize,
     image: [usize; 3],
     /// The sums s and the ratios dy·y/s on a device.
     device: [Option<Memory<T>>; 2],
@@ -57,6 +59,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         alpha: T::from_f64(p.alpha().as_f64() / n),
         beta: T::from_f64(p.beta().as_f64()),
         k: if within { T::one() } else { T::from_f64(p.k().as_f64()) },
+        batch: 0,
         image: [0; 3],
         device: [None, None],
     }))
@@ -68,153 +71,186 @@ const GRAIN: usize = 8 * 1024;
 /// Elements whose powers are held at once.
 const TILE: usize = 256;
 
-/// s^(−β) for each s. The powers that nets use need no logarithm; they are told apart outside of the loops, which
-/// would not vectorise else.
+/// s^(−1) and s^(−β) for each s. The powers that nets use need no logarithm; they are told apart outside of the loops, which
+/// would not vectorise else, as are sums that have no fast root.
 #[inline(always)]
-fn powers<T: Real>(s: &[T], beta: T, to: &mut [T]) {
-    let pairs = to.iter_mut().zip(s);
+fn powers<T: Real>(s: &[T], beta: T, inverses: &mut [T], to: &mut [T]) {
+    let all = to.iter_mut().zip(inverses).zip(s);
+    let (least, most) = (T::min_positive_value(), T::from_f64(1e30));
+    // All of them, so that this, too, is done in vectors.
+    let are_normal = s.iter().fold(true, |all, &s| all & (s >= least) & (s < most));
+    if beta == T::from_f64(0.75) && are_normal {
+        all.for_each(|((to, inverse), s)| {
+            let root = s.inverse_fourth_root();
+            *to = root * root * root;
+            *inverse = *to * root;
+        });
+        return;
+    }
+    all.for_each(|((to, inverse), s)| (*to, *inverse) = (*s, T::one() / *s));
     if beta == T::from_f64(0.75) {
-        pairs.for_each(|(to, s)| {
+        to.iter_mut().for_each(|s| {
             let root = s.sqrt();
-            *to = T::one() / (root * root.sqrt());
+            *s = T::one() / (root * root.sqrt());
         });
     } else if beta == T::from_f64(0.5) {
-        pairs.for_each(|(to, s)| *to = T::one() / s.sqrt());
+        to.iter_mut().for_each(|s| *s = T::one() / s.sqrt());
     } else if beta == T::one() {
-        pairs.for_each(|(to, s)| *to = T::one() / *s);
+        to.iter_mut().for_each(|s| *s = T::one() / *s);
     } else {
-        pairs.for_each(|(to, s)| *to = s.powf(-beta));
+        to.iter_mut().for_each(|s| *s = s.powf(-beta));
+    }
+}
+
+/// to = x·s^(−β).
+#[inline(always)]
+fn normalise<T: Real>(x: &[T], sums: &[T], beta: T, to: &mut [T]) {
+    let (mut inverse, mut power) = ([T::zero(); TILE], [T::zero(); TILE]);
+    for (to, (x, sums)) in to.chunks_mut(TILE).zip(x.chunks(TILE).zip(sums.chunks(TILE))) {
+        powers(sums, beta, &mut inverse, &mut power);
+        to.iter_mut().zip(x.iter().zip(&power)).for_each(|(to, (&x, &power))| *to = x * power);
+    }
+}
+
+/// ratios = dy·y/s; `sums` becomes the powers s^(−β), which are dearer.
+#[inline(always)]
+fn ratios_and_powers<T: Real>(x: &[T], dy: &[T], beta: T, sums: &mut [T], ratios: &mut [T]) {
+    let (mut inverse, mut power) = ([T::zero(); TILE], [T::zero(); TILE]);
+    let tiles = x.chunks(TILE).zip(dy.chunks(TILE));
+    for ((ratios, sums), (x, dy)) in ratios.chunks_mut(TILE).zip(sums.chunks_mut(TILE)).zip(tiles) {
+        powers(sums, beta, &mut inverse, &mut power);
+        let inputs = x.iter().zip(dy).zip(power.iter().zip(&inverse));
+        for ((ratio, sum), ((&x, &dy), (&power, &inverse))) in ratios.iter_mut().zip(sums).zip(inputs) {
+            *ratio = dy * x * power * inverse;
+            *sum = power;
+        }
+    }
+}
+
+/// dx = dy·s^(−β) + x·dx.
+#[inline(always)]
+fn combine<T: Real>(x: &[T], dy: &[T], powers: &[T], dx: &mut [T]) {
+    let inputs = x.iter().zip(dy).zip(powers);
+    dx.iter_mut().zip(inputs).for_each(|(dx, ((&x, &dy), &power))| *dx = dy * power + x * *dx);
+}
+
+/// What a window reaches on both sides of `i`, of so many in all.
+fn around(i: usize, reach: usize, all: usize) -> std::ops::Range<usize> {
+    i.saturating_sub(reach)..(i + reach + 1).min(all)
+}
+
+/// `to` = start + alpha · Σ `map(values)` over the windows of each channel, in planes of `size`.
+#[inline(always)]
+fn across<T: Real>(
+    size: usize,
+    reach: usize,
+    values: &[T],
+    (start, alpha): (T, T),
+    map: impl Fn(T) -> T,
+    to: &mut [T],
+) {
+    let channels = values.len() / size;
+    for (channel, to) in to.chunks_exact_mut(size).enumerate() {
+        to.fill(start);
+        for c in around(channel, reach, channels) {
+            let from = &values[c * size..][..size];
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to += alpha * map(from));
+        }
     }
 }
 
 impl<T: Real> Lrn<T> {
-    /// Adds `alpha` · Σ `map(values)` over the window of each element of a plane to `sum`. `plane` counts over batch
-    /// and channels.
+    /// `to` = start + alpha · Σ `map(values)` over the window of each element of some planes.
     #[inline(always)]
-    fn add_windows(&self, plane: usize, values: &[T], alpha: T, map: impl Fn(T) -> T, sum: &mut [T]) {
-        let [channels, height, width] = self.image;
+    fn within(&self, values: &[T], (start, alpha): (T, T), map: impl Fn(T) -> T, to: &mut [T]) {
+        let [_, height, width] = self.image;
+        let size = height * width;
         let add = |from: &[T], to: &mut [T]| {
             to.iter_mut().zip(from).for_each(|(to, &from)| *to += alpha * map(from));
         };
-        let around = |i: usize, end: usize| i.saturating_sub(self.reach)..(i + self.reach + 1).min(end);
-        if self.region == NormRegion::AcrossChannels {
-            let (size, channel) = (height * width, plane % channels);
-            for c in around(channel, channels) {
-                add(&values[(plane - channel + c) * size..][..size], sum);
-            }
-            return;
-        }
-        let values = &values[plane * height * width..][..height * width];
-        for (i, sum) in sum.chunks_exact_mut(width).enumerate() {
-            for row in around(i, height) {
-                let row = &values[row * width..][..width];
-                add(row, sum);
-                for shift in 1..=self.reach.min(width - 1) {
-                    add(&row[shift..], sum);
-                    add(row, &mut sum[shift..]);
-                }
-            }
-        }
-    }
-
-    /// Writes the sums s to `sums`, for whole planes from number `plane` of `x` on.
-    #[inline(always)]
-    fn sum_squares(&self, plane: usize, x: &[T], sums: &mut [T]) {
-        let (size, _) = self.grain();
-        sums.fill(self.k);
-        for (plane, sums) in (plane..).zip(sums.chunks_exact_mut(size)) {
-            self.add_windows(plane, x, self.alpha, |x| x * x, sums);
-        }
-    }
-
-    /// dx = dy·s^(−β) − 2·(α/n)·β·x·Σ dy·y/s, over the windows that hold x; `ratios` takes dy·y/s, `sums` the
-    /// sums and then their powers.
-    fn backward_image(&self, x: &[T], dy: &[T], sums: &mut [T], ratios: &mut [T], dx: &mut [T]) {
-        let (size, grain) = self.grain();
-        parallel::for_each_chunk2(
-            sums,
-            ratios,
-            grain,
-            #[inline(always)]
-            |at, sums, ratios| {
-                self.sum_squares(at / size, x, sums);
-                // The dearer power is kept in place of its sum.
-                let mut power = [T::zero(); TILE];
-                let tiles = x[at..].chunks(TILE).zip(dy[at..].chunks(TILE));
-                let targets = ratios.chunks_mut(TILE).zip(sums.chunks_mut(TILE));
-                for ((ratios, sums), (x, dy)) in targets.zip(tiles) {
-                    powers(sums, self.beta, &mut power);
-                    let inputs = x.iter().zip(dy).zip(&power);
-                    for ((ratio, sum), ((&x, &dy), &power)) in ratios.iter_mut().zip(sums).zip(inputs) {
-                        *ratio = dy * x * power / *sum;
-                        *sum = power;
+        to.fill(start);
+        for (values, to) in values.chunks_exact(size).zip(to.chunks_exact_mut(size)) {
+            for (i, to) in to.chunks_exact_mut(width).enumerate() {
+                for row in around(i, self.reach, height) {
+                    let row = &values[row * width..][..width];
+                    add(row, to);
+                    for shift in 1..=self.reach.min(width - 1) {
+                        add(&row[shift..], to);
+                        add(row, &mut to[shift..]);
                     }
                 }
-            },
-        );
-        let scale = T::from_f64(-2.0) * self.alpha * self.beta;
-        parallel::for_each_chunk(
-            dx,
-            grain,
-            #[inline(always)]
-            |at, dx| {
-                dx.fill(T::zero());
-                for (plane, dx) in (at / size..).zip(dx.chunks_exact_mut(size)) {
-                    self.add_windows(plane, ratios, scale, |ratio| ratio, dx);
-                }
-                let inputs = x[at..].iter().zip(&dy[at..]).zip(&sums[at..]);
-                dx.iter_mut().zip(inputs).for_each(|(dx, ((&x, &dy), &power))| *dx = dy * power + x * *dx);
-            },
-        );
+            }
+        }
     }
 
-    /// Elements of an image.
-    fn image(&self) -> usize {
-        self.image.iter().product()
+    /// −2·(α/n)·β.
+    fn slope(&self) -> T {
+        T::from_f64(-2.0) * self.alpha * self.beta
     }
 
-    /// Elements of a plane, and of the planes that one task takes.
-    fn grain(&self) -> (usize, usize) {
+    fn is_across(&self) -> bool {
+        self.region == NormRegion::AcrossChannels
+    }
+
+    /// Elements of the planes that one task takes.
+    fn grain(&self) -> usize {
         let size = self.image[1] * self.image[2];
-        (size, size * (GRAIN / size.max(1)).max(1))
+        size * (GRAIN / size.max(1)).max(1)
     }
 }
 
 impl<T: Real> Layer<T> for Lrn<T> {
+    fn blocks(&self, _: bool) -> InBlocks {
+        let [dim, height, width] = self.image;
+        let channels = Channels { outer: self.batch, dim, inner: height * width };
+        if self.is_across() { InBlocks::Apart([channels; 2]) } else { InBlocks::Never }
+    }
+
     fn reads(&self) -> Reads {
         Reads::BOTTOM
     }
 
     fn reshape(&mut self, bottom: &[&Shape], _: &mut Setup<T>) -> Result<Vec<Shape>> {
-        let &[_, channels, height, width] = &bottom[0][..] else {
+        let &[batch, channels, height, width] = &bottom[0][..] else {
             return Err(Error::new(Kind::Shape, "local normalisation is over images")
                 .expected("4 axes: N C H W")
                 .found(bottom[0]));
         };
-        self.image = [channels, height, width];
+        (self.batch, self.image) = (batch, [channels, height, width]);
         Ok(vec![bottom[0].clone()])
     }
 
     fn forward(&mut self, _: &Context<T>, mut io: Forward<T>) -> Result<()> {
-        let (x, this) = (io.bottom.get(0), &*self);
-        let (size, grain) = this.grain();
+        let (x, layouts, this) = (io.bottom.get(0), io.layouts, &*self);
+        let (numbers, beta) = ((this.k, this.alpha), this.beta);
+        let [channels, height, width] = this.image;
+        if this.is_across() {
+            let from = [Images { data: x, layout: layouts.bottom }];
+            let to = (io.top.get(0), layouts.top);
+            for_each_piece(
+                [channels, height * width],
+                from,
+                to,
+                #[inline(always)]
+                |[x], [y, sums], size| {
+                    across(size, this.reach, x, numbers, |x| x * x, sums);
+                    normalise(x, sums, beta, y);
+                },
+            );
+            return Ok(());
+        }
         parallel::for_each_chunk(
             io.top.get(0),
-            grain,
+            this.grain(),
             #[inline(always)]
-            |begin, y| {
+            |at, y| {
+                let x = &x[at..][..y.len()];
                 scratch(y.len(), |sums: &mut [T]| {
                     vectorised(
                         #[inline(always)]
                         || {
-                            this.sum_squares(begin / size, x, sums);
-                            let mut power = [T::zero(); TILE];
-                            let tiles = x[begin..].chunks(TILE).zip(sums.chunks(TILE));
-                            for (y, (x, sums)) in y.chunks_mut(TILE).zip(tiles) {
-                                powers(sums, this.beta, &mut power);
-                                let pairs = x.iter().zip(&power);
-                                y.iter_mut().zip(pairs).for_each(|(y, (&x, &power))| *y = x * power);
-                            }
+                            this.within(x, numbers, |x| x * x, sums);
+                            normalise(x, sums, beta, y);
                         },
                     );
                 });
@@ -231,22 +267,53 @@ impl<T: Real> Layer<T> for Lrn<T> {
         if !io.propagate[0] {
             return Ok(());
         }
-        let (x, dy, this) = (io.bottom.get(0), io.top_diff.get(0), &*self);
-        // Image by image: to sum up again costs less than to keep the sums of forward.
-        let image = this.image();
-        parallel::for_each_chunk(io.bottom_diff.get(0), image, |begin, dx| {
-            let (x, dy) = (&x[begin..][..image], &dy[begin..][..image]);
-            scratch(2 * image, |both: &mut [T]| {
-                let (sums, ratios) = both.split_at_mut(image);
-                this.backward_image(x, dy, sums, ratios, dx);
-            });
-        });
+        let (x, dy, layouts, this) = (io.bottom.get(0), io.top_diff.get(0), io.layouts, &*self);
+        let (numbers, beta, slope) = ((this.k, this.alpha), this.beta, (T::zero(), this.slope()));
+        let [channels, height, width] = this.image;
+        // To sum up again costs less than to keep the sums of forward.
+        if this.is_across() {
+            let from = [Images { data: x, layout: layouts.bottom }, Images { data: dy, layout: layouts.top }];
+            for_each_piece(
+                [channels, height * width],
+                from,
+                (io.bottom_diff.get(0), layouts.bottom),
+                #[inline(always)]
+                |[x, dy], [dx, sums, ratios], size| {
+                    across(size, this.reach, x, numbers, |x| x * x, sums);
+                    ratios_and_powers(x, dy, beta, sums, ratios);
+                    across(size, this.reach, ratios, slope, |ratio| ratio, dx);
+                    combine(x, dy, sums, dx);
+                },
+            );
+            return Ok(());
+        }
+        parallel::for_each_chunk(
+            io.bottom_diff.get(0),
+            this.grain(),
+            #[inline(always)]
+            |at, dx| {
+                let (x, dy) = (&x[at..][..dx.len()], &dy[at..][..dx.len()]);
+                scratch(2 * dx.len(), |both: &mut [T]| {
+                    let (sums, ratios) = both.split_at_mut(dx.len());
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            this.within(x, numbers, |x| x * x, sums);
+                            ratios_and_powers(x, dy, beta, sums, ratios);
+                            this.within(ratios, slope, |ratio| ratio, dx);
+                            combine(x, dy, sums, dx);
+                        },
+                    );
+                });
+            },
+        );
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::math::Real;
     use crate::testing::{Bench, assert_close, refusal};
 
     fn layer(param: &str) -> String {
@@ -278,17 +345,24 @@ mod tests {
 
     #[test]
     fn all_ways_to_the_power_agree() {
-        let power = |s: f64, beta| {
-            let mut to = [0.0];
-            super::powers(&[s], beta, &mut to);
-            to[0]
-        };
-        for beta in [0.75, 0.5, 1.0] {
-            for s in [0.3f64, 1.0, 7.5] {
-                assert_close(&[power(s, beta)], &[s.powf(-beta)], 1e-14);
+        fn check<T: Real>(values: &[f64], error: f64) {
+            for beta in [0.75, 0.5, 1.0, 0.6] {
+                let beta = T::from_f64(beta);
+                let s: Vec<T> = values.iter().map(|&s| T::from_f64(s)).collect();
+                let [mut inverses, mut powers] = [(); 2].map(|()| vec![T::zero(); s.len()]);
+                super::powers(&s, beta, &mut inverses, &mut powers);
+                for ((s, inverse), power) in s.iter().zip(inverses).zip(powers) {
+                    let want = [s.as_f64().recip(), s.as_f64().powf(-beta.as_f64())];
+                    let found = [inverse, power].map(|x| x.as_f64());
+                    let near = |(x, want): (f64, f64)| x == want || (x / want - 1.0).abs() < error;
+                    assert!(found.into_iter().zip(want).all(near), "{s}, {beta}: {found:?}, not {want:?}");
+                }
             }
         }
-        assert_close(&[power(2.0, 0.6)], &[2f64.powf(-0.6)], 1e-14);
+        check::<f64>(&[0.3, 1.0, 7.5], 1e-14);
+        check::<f32>(&[0.3, 1.0, 7.5, 1e-20, 1e20], 1e-6);
+        // A window of nothing, and one of too much.
+        check::<f32>(&[0.0, 1.0, 1e35], 1e-6);
     }
 
     #[test]

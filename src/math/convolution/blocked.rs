@@ -8,44 +8,14 @@ use super::prepared::panels;
 use super::winograd::{Filters, Tiles};
 use crate::math::Real;
 use crate::math::gemm::Ending;
-use crate::math::gemm::pack::{Split, transpose};
+use crate::math::gemm::pack::{Panel, Split, transpose};
 use crate::math::gemm::product::Cut;
-use crate::math::parallel::{for_each_chunk, for_each_index};
+use crate::math::layout::{Layout, Layouts, to_blocks, to_planes, turn_back};
+use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
-use crate::math::simd::{self, Blocked, Isa, Kernels, Next, Run, Turn};
+use crate::math::simd::{Blocked, Kernels, Next};
 use std::ops::Range;
-
-/// How the numbers of a batch of images lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// `image × channel × pixel`.
-    #[default]
-    Planes,
-    /// `image × block × pixel × lane`: blocks of as many channels as a vector of this processor has lanes.
-    Blocks,
-}
-
-impl Layout {
-    /// Channels of a pixel that lie side by side: 1 in planes.
-    pub fn lanes<T: Real>(self) -> usize {
-        match self {
-            Layout::Planes => 1,
-            Layout::Blocks => simd::kernels::<T>(Isa::detect()).lanes(),
-        }
-    }
-}
-
-/// How the numbers that a forward pass reads and writes lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Layouts {
-    /// The bottom.
-    pub bottom: Layout,
-    /// What is added ([`Ending::other`]).
-    pub other: Layout,
-    /// The top.
-    pub top: Layout,
-}
 
 /// Bytes of pixels that a task reads again and again: they should stay in the second-level cache.
 const PIXEL_BYTES: usize = 1 << 20;
@@ -57,22 +27,6 @@ const DEPTH: usize = 256;
 const PIECES: usize = 32;
 /// Multiply-adds that are worth a thread.
 const GRAIN: usize = 1 << 18;
-
-/// Writes pixels of a block, one vector after another, into planes of so many numbers from `to` on.
-///
-/// # Safety
-/// As many neighbouring numbers of each of the block's planes are good for writing, and nobody else uses them.
-unsafe fn turn_back<T: Real>(kernels: &Kernels<T>, from: &[T], plane: usize, to: *mut T) {
-    let lanes = kernels.lanes();
-    let starts: [usize; 16] = std::array::from_fn(|i| i * lanes);
-    for (i, data) in from.chunks(lanes * lanes).enumerate() {
-        let runs = &[Run { len: lanes, ..Run::default() }];
-        let lanes_of = &starts[..data.len() / lanes];
-        let turn = Turn { data, lanes: lanes_of, runs, width: plane, panel: to.wrapping_add(i * lanes) };
-        // SAFETY: the data hold a vector for each lane; the rest is promised by the caller.
-        unsafe { kernels.turn_at(&turn) };
-    }
-}
 
 /// Images in blocks: all of a blob, or some pixels laid out aside.
 #[derive(Clone, Copy)]
@@ -200,9 +154,10 @@ pub(super) fn forward_tiles<T: Real>(
     y: &mut [T],
 ) {
     let [plane, pixels] = [tiles.input, tiles.output].map(|of| of[0] * of[1]);
-    let turned = |of: &[T], layout: Layout, pixels, to: &mut [T]| {
+    let [bottom, top] = [[filters.from, plane], [filters.to, pixels]];
+    let turned = |of: &[T], layout: Layout, sizes, to: &mut [T]| {
         if layout == Layout::Planes {
-            to_blocks(kernels, of, pixels, to);
+            to_blocks(kernels, of, sizes, to);
         }
     };
     let room = |layout: Layout, len: usize| if layout == Layout::Planes { len } else { 0 };
@@ -215,8 +170,8 @@ pub(super) fn forward_tiles<T: Real>(
     scratch(lens.iter().sum(), |aside: &mut [T]| {
         let (x_aside, aside) = aside.split_at_mut(lens[0]);
         let (other_aside, y_aside) = aside.split_at_mut(lens[1]);
-        turned(x, layouts.bottom, plane, x_aside);
-        turned(other, layouts.other, pixels, other_aside);
+        turned(x, layouts.bottom, bottom, x_aside);
+        turned(other, layouts.other, top, other_aside);
         let x = if layouts.bottom == Layout::Planes { x_aside } else { x };
         let aside = if layouts.other == Layout::Planes { &*other_aside } else { other };
         let end = Ending { other: end.other.map(|_| aside), ..*end };
@@ -224,33 +179,7 @@ pub(super) fn forward_tiles<T: Real>(
             return tiles.convolve_blocks(kernels, filters, x, &end, y);
         }
         tiles.convolve_blocks(kernels, filters, x, &end, y_aside);
-        to_planes(kernels, y_aside, pixels, y);
-    });
-}
-
-/// Blocks of an image to turn that are worth a thread.
-fn turn_grain(len: usize) -> usize {
-    (1usize << 13).div_ceil(len)
-}
-
-/// Turns a batch from planes into blocks.
-pub(super) fn to_blocks<T: Real>(kernels: &Kernels<T>, from: &[T], pixels: usize, to: &mut [T]) {
-    let (lanes, len) = (kernels.lanes(), kernels.lanes() * pixels);
-    for_each_chunk(to, turn_grain(len) * len, |at, to| {
-        for (to, from) in to.chunks_exact_mut(len).zip(from[at..].chunks_exact(len)) {
-            transpose(kernels, from, pixels, lanes, pixels, lanes, to);
-        }
-    });
-}
-
-/// Turns it back.
-pub(super) fn to_planes<T: Real>(kernels: &Kernels<T>, from: &[T], pixels: usize, to: &mut [T]) {
-    let len = kernels.lanes() * pixels;
-    for_each_chunk(to, turn_grain(len) * len, |at, to| {
-        for (to, from) in to.chunks_exact_mut(len).zip(from[at..].chunks_exact(len)) {
-            // SAFETY: `to` holds the planes of a block.
-            unsafe { turn_back(kernels, from, pixels, to.as_mut_ptr()) };
-        }
+        to_planes(kernels, y_aside, top, y);
     });
 }
 
@@ -271,46 +200,47 @@ impl<T: Real> Pass<'_, T> {
 
     /// The same, of a bottom in blocks.
     fn multiply(&self, pixels: &Range<usize>, panels: Range<usize>, x: &Images<T>) {
-        let (lanes, width) = (self.kernels.lanes(), self.kernels.columns());
-        let room = pixels.len() * width;
+        let lanes = self.kernels.lanes();
+        let room = pixels.len() * self.kernels.columns();
         let y = Images::whole(self.y.at(0), self.outputs, self.pixels, lanes);
         let aside = |is: Layout| if is == Layout::Planes { room } else { 0 };
         let added = if self.end.other.is_some() { aside(self.layouts.other) } else { 0 };
         scratch(aside(self.layouts.top) + added, |aside: &mut [T]| {
             let (added, results) = aside.split_at_mut(added);
             for panel in panels {
-                let first = panel * width;
-                let block = first / lanes;
+                let Panel { start: first, width, .. } = self::panels(self.kernels).panel(panel, self.outputs);
+                let (block, vectors) = (first / lanes, width / lanes);
                 let other = self.end.other.map(|other| {
                     if self.layouts.other == Layout::Blocks {
                         let all = Images::whole(other.as_ptr().cast_mut(), self.outputs, self.pixels, lanes);
                         return Images { data: all.at(0, block), ..all };
                     }
                     let part = Images::part(added.as_mut_ptr(), pixels, lanes);
-                    self.turn(other, self.outputs, pixels, block..block + 2, &part);
+                    self.turn(other, self.outputs, pixels, block..block + vectors, &part);
                     part
                 });
                 if self.layouts.top == Layout::Blocks {
-                    self.panel(pixels, first, x, other.as_ref(), &Images { data: y.at(0, block), ..y });
+                    let y = Images { data: y.at(0, block), ..y };
+                    self.panel(pixels, first..first + width, x, other.as_ref(), &y);
                 } else {
                     let part = Images::part(results.as_mut_ptr(), pixels, lanes);
-                    self.panel(pixels, first, x, other.as_ref(), &part);
-                    self.turn_back(&part, pixels, first);
+                    self.panel(pixels, first..first + width, x, other.as_ref(), &part);
+                    self.turn_back(&part, pixels, block..block + vectors);
                 }
             }
         });
     }
 
-    /// All tiles of some pixels and the outputs of a panel, from `first` on.
+    /// All tiles of some pixels and the outputs of a panel.
     fn panel(
         &self,
         pixels: &Range<usize>,
-        first: usize,
+        outputs: Range<usize>,
         x: &Images<T>,
         other: Option<&Images<T>>,
         y: &Images<T>,
     ) {
-        let (lanes, width) = (self.kernels.lanes(), self.kernels.columns());
+        let (lanes, first, width) = (self.kernels.lanes(), outputs.start, outputs.len());
         let (ones, zeros) = ([T::one(); 32], [T::zero(); 32]);
         let line = |line: Option<&[T]>, none: &[T]| {
             line.map_or(none.as_ptr(), |line| line[first..][..width].as_ptr())
@@ -359,7 +289,7 @@ impl<T: Real> Pass<'_, T> {
                         floor: self.end.floor,
                     };
                     // SAFETY: x, w, y and other hold these pixels and outputs; no other task has them in y.
-                    unsafe { self.kernels.blocked(tile.len, &of) };
+                    unsafe { self.kernels.blocked(tile.len, width / lanes, &of) };
                 }
             }
         }
@@ -389,19 +319,19 @@ impl<T: Real> Pass<'_, T> {
         }
     }
 
-    /// Writes the results of a panel, whose outputs begin with `first`, into the planes of y.
-    fn turn_back(&self, from: &Images<T>, pixels: &Range<usize>, first: usize) {
+    /// Writes the results of a panel into the planes of y.
+    fn turn_back(&self, from: &Images<T>, pixels: &Range<usize>, blocks: Range<usize>) {
         let lanes = self.kernels.lanes();
         for run in self.runs(pixels) {
             let start = run.start / self.pixels * self.outputs * self.pixels + run.start % self.pixels;
-            for block in 0..2 {
-                let to = start + (first + block * lanes) * self.pixels;
+            for (i, block) in blocks.clone().enumerate() {
+                let to = start + block * lanes * self.pixels;
                 let last = to + (lanes - 1) * self.pixels + run.len();
                 assert!(last <= self.y.len());
                 // SAFETY: `from` holds these pixels, and y, as was checked, their places; no other task has them.
                 unsafe {
-                    let from = std::slice::from_raw_parts(from.at(run.start, block), run.len() * lanes);
-                    turn_back(self.kernels, from, self.pixels, self.y.at(to));
+                    let from = std::slice::from_raw_parts(from.at(run.start, i), run.len() * lanes);
+                    turn_back(self.kernels, from, lanes, self.pixels, self.y.at(to));
                 }
             }
         }

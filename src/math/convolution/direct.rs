@@ -12,7 +12,7 @@ use crate::math::gemm::pack::{Source, Split};
 use crate::math::parallel::{for_each_chunk, for_each_index};
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
-use crate::math::simd::{Correlate, Kernels, Patch, Run, Turn};
+use crate::math::simd::{Correlate, Kernels, Patch, Run, TAPS, Taps, Turn};
 use std::ops::Range;
 
 /// Bytes of a band of all channels, which should stay in the second-level cache.
@@ -21,6 +21,10 @@ const BAND: usize = 384 << 10;
 const TASKS: usize = 32;
 /// Lines that are worth a band.
 const LINES: usize = 8;
+/// Pixels whose gradient stays in the first-level cache.
+const PIXELS: usize = 128;
+/// Bytes of sums that stay in the second-level cache beside a band.
+const NEAR: usize = 256 << 10;
 /// Partial sums of a weight gradient at most, multiply-adds that are worth one, and bytes of all of them.
 const PARTS: usize = 16;
 const GRAIN: usize = 1 << 21;
@@ -86,8 +90,14 @@ impl Direct {
     ) -> Option<f64> {
         let width = outputs.next_multiple_of(16);
         let cycles = width as f64 / outputs as f64 / 27.0;
-        let fits = self.dense && [3, 5].contains(&windows.taps_line) && width * depth * 4 <= SUMS / 4;
+        let most = if self.correlates(windows) { SUMS / 4 } else { NEAR };
+        let fits = width * depth * 4 <= most;
         (fits && cycles < 1.0 / 27.0 + 1.2 / outputs as f64).then_some(cycles)
+    }
+
+    /// Whether rows of taps are of the kind that has kernels of its own.
+    fn correlates(&self, windows: &Windows) -> bool {
+        self.dense && [3, 5].contains(&windows.taps_line)
     }
 
     /// Lines of a band whose rows have `row` numbers over all channels.
@@ -183,7 +193,8 @@ impl Direct {
         let (lanes, taps) = (kernels.lanes(), windows.taps.len());
         let (depth, outputs, pixels) = (x.channels * taps, dy.channels, windows.pixels);
         let (width, line) = (outputs.next_multiple_of(lanes), windows.line);
-        let size = depth * width;
+        // Rows for taps that are not there, to fill the last tile.
+        let size = (depth + TAPS) * width;
         let each = self.band::<T>(x.samples, x.channels * windows.padded_plane() / self.rows);
         let bands = self.lines.div_ceil(each);
         let items = x.samples * bands;
@@ -201,15 +212,9 @@ impl Direct {
                     scratch((lines.len() * line + 1) * width, |turned: &mut [T]| {
                         turn(kernels, windows, dy, sample, &lines, width, turned);
                         self.with_band(windows, x, sample, &lines, |band, plane| {
-                            correlate(
-                                kernels,
-                                windows,
-                                &lines,
-                                (band, plane, x.channels),
-                                turned,
-                                &sums,
-                                width,
-                            );
+                            let image = (band, plane, x.channels);
+                            let add = if self.correlates(windows) { correlate } else { add_taps };
+                            add(kernels, windows, &lines, image, turned, &sums, width);
                         });
                     });
                 }
@@ -290,6 +295,47 @@ fn turn<T: Real>(
         starts.iter_mut().enumerate().for_each(|(i, start)| *start = (first + i) * windows.pixels);
         let turn = Turn { data, lanes: starts, runs: &[run], width, panel: std::ptr::null_mut() };
         kernels.turn(&turn, &mut turned[first..]);
+    }
+}
+
+/// Adds the products of a band (numbers, distance of channels, channels) with a turned gradient, for taps anywhere.
+fn add_taps<T: Real>(
+    kernels: &Kernels<T>,
+    windows: &Windows,
+    lines: &Range<usize>,
+    (band, plane, channels): (&[T], usize, usize),
+    turned: &[T],
+    sums: &Shared<T>,
+    width: usize,
+) {
+    let (lanes, count, line) = (kernels.lanes(), windows.taps.len(), windows.line);
+    let (depth, image) = (channels * count, band.as_ptr().wrapping_sub(windows.starts[lines.start]));
+    let tap = |i: usize| i.min(depth - 1) / count * plane + windows.taps[i.min(depth - 1) % count];
+    for some in lines.clone().step_by(PIXELS.div_ceil(line)) {
+        let starts = &windows.starts[some..lines.end.min(some + PIXELS.div_ceil(line))];
+        let dy = &turned[(some - lines.start) * line * width..];
+        let mut column = 0;
+        while column < width {
+            // Fours, or the rest in equal parts.
+            let left = (width - column) / lanes;
+            let vectors = left.div_ceil(left.div_ceil(4));
+            for first in (0..depth).step_by(kernels.taps(vectors)) {
+                let tile = Taps {
+                    taps: std::array::from_fn(|i| tap(first + i)),
+                    image,
+                    starts,
+                    line,
+                    dy: dy[column..].as_ptr(),
+                    dy_step: width,
+                    out: sums.part(first * width, kernels.taps(vectors) * width).at(column),
+                    out_step: width,
+                };
+                // SAFETY: taps of these lines lie in the band, their pixels in `turned`; the sums are this task's own, and hold a tile
+                // more than there are taps.
+                unsafe { kernels.tap_products(vectors, &tile) };
+            }
+            column += vectors * lanes;
+        }
     }
 }
 

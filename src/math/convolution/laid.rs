@@ -2,36 +2,37 @@
 //!
 //! Weights that are learned change in each iteration: they are put in order, or transformed, in each pass.
 
-use super::blocked::{self, Layout, Layouts, to_blocks};
+use super::blocked;
 use super::prepared::order;
 use super::{Convolution, Extents, outer};
 use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::Matrix;
+use crate::math::layout::{Layout, Layouts, to_blocks};
 use crate::math::parallel::for_each_chunk;
 use crate::math::scratch::scratch;
 use crate::math::simd::{self, Kernels};
 
 const PLANES: Layouts = Layouts { bottom: Layout::Planes, other: Layout::Planes, top: Layout::Planes };
 
-/// Calls `f` with a batch of so many pixels an image in blocks.
-fn with_blocks<T: Real>(kernels: &Kernels<T>, of: &[T], layout: Layout, pixels: usize, f: impl FnOnce(&[T])) {
+/// Calls `f` with a batch of so many channels and pixels in blocks.
+fn with_blocks<T: Real>(
+    kernels: &Kernels<T>,
+    of: &[T],
+    layout: Layout,
+    sizes: [usize; 2],
+    f: impl FnOnce(&[T]),
+) {
     if layout == Layout::Blocks {
         return f(of);
     }
     scratch(of.len(), |turned: &mut [T]| {
-        to_blocks(kernels, of, pixels, turned);
+        to_blocks(kernels, of, sizes, turned);
         f(turned);
     });
 }
 
 impl Convolution {
-    /// Whether the gradients, too, can be computed from and to images in blocks ([`Convolution::backward_data_laid`]).
-    pub fn takes_blocks_back<T: Real>(&self) -> bool {
-        let kernels = simd::kernels::<T>(self.isa);
-        self.takes_blocks::<T>() && self.geometry.channels.is_multiple_of(kernels.columns())
-    }
-
     /// [`Convolution::forward`] of images that may lie in blocks where it [takes blocks](Convolution::takes_blocks).
     pub fn forward_laid<T: Real>(&self, x: &[T], w: &[T], layouts: Layouts, end: &Ending<T>, y: &mut [T]) {
         if layouts == PLANES {
@@ -48,6 +49,9 @@ impl Convolution {
                 rest.forward_laid(left, w, layouts, end, y);
             });
         }
+        if let Some(padded) = self.padded::<T>(layouts) {
+            return padded.forward(x, w, layouts, end, y);
+        }
         if let Some(tiles) = &self.winograd.blocks {
             let filters = self.filters(w, 0, false);
             return blocked::forward_tiles(kernels, tiles, x, layouts, &filters, end, y);
@@ -60,8 +64,7 @@ impl Convolution {
         });
     }
 
-    /// [`Convolution::backward_data`], where bottom and top may lie in blocks if it
-    /// [takes them back](Convolution::takes_blocks_back).
+    /// [`Convolution::backward_data`], the same.
     pub fn backward_data_laid<T: Real>(&self, w: &[T], dy: &[T], layouts: Layouts, dx: &mut [T]) {
         if layouts == PLANES {
             return self.backward_data(w, dy, dx);
@@ -76,6 +79,9 @@ impl Convolution {
                     Layout::Blocks => thin.put_blocks(kernels.lanes(), left, dx),
                 }
             });
+        }
+        if let Some(padded) = self.padded::<T>(layouts) {
+            return padded.backward_data(w, dy, layouts, dx);
         }
         let back = Layouts { bottom: layouts.top, other: Layout::Planes, top: layouts.bottom };
         let none = Ending::none();
@@ -108,16 +114,17 @@ impl Convolution {
                 rest.backward_weights_laid(left, dy, layouts, dw);
             });
         }
-        let (plane, pixels) = (self.windows.plane(), self.windows.pixels);
-        with_blocks(kernels, x, layouts.bottom, plane, |x| {
-            with_blocks(kernels, dy, layouts.top, pixels, |dy| {
-                let extents = self.extents();
-                match &self.winograd.blocks {
-                    Some(tiles) => {
-                        tiles.weights_blocks(kernels, [extents.channels, extents.outputs], x, dy, dw);
-                    }
-                    None => outer::weights(kernels, extents, x, dy, dw),
+        if let Some(padded) = self.padded::<T>(layouts) {
+            return padded.backward_weights(x, dy, layouts, dw);
+        }
+        let extents = self.extents();
+        let (bottom, top) = ([extents.channels, self.windows.plane()], [extents.outputs, extents.pixels]);
+        with_blocks(kernels, x, layouts.bottom, bottom, |x| {
+            with_blocks(kernels, dy, layouts.top, top, |dy| match &self.winograd.blocks {
+                Some(tiles) => {
+                    tiles.weights_blocks(kernels, [extents.channels, extents.outputs], x, dy, dw);
                 }
+                None => outer::weights(kernels, extents, x, dy, dw),
             });
         });
     }

@@ -5,6 +5,7 @@
 //! `num_output/groups` × pixels, per group: `Y = W·X + bias`, `dW += dY·Xᵀ`, `dX = Wᵀ·dY` put back in place.
 
 mod blocked;
+mod choice;
 mod data;
 mod depthwise;
 mod direct;
@@ -13,6 +14,7 @@ mod geometry;
 mod laid;
 mod operands;
 mod outer;
+mod padded;
 mod prepared;
 #[cfg(test)]
 mod tests;
@@ -21,19 +23,21 @@ mod weights;
 mod windows;
 mod winograd;
 
-pub use blocked::{Layout, Layouts};
 pub use geometry::Geometry;
 
 use super::Real;
 use super::gemm::Ending;
+use super::layout::{Layout, Layouts};
 use super::parallel::{for_each_chunk, sum_of};
 use super::scratch::scratch;
 use super::simd::{self, Isa};
 use crate::error::Result;
 use blocked::Extents;
+use choice::{InPlace, Winograd};
 use data::DataForm;
 use depthwise::Depthwise;
-use direct::{Batch, Direct, packed_cycles};
+use direct::Batch;
+use padded::Padded;
 use thin::Thin;
 use windows::Windows;
 use winograd::{Filters, Images, Tiles};
@@ -58,59 +62,11 @@ pub struct Convolution {
     winograd: Winograd,
     /// Passes that read windows where they lie.
     direct: InPlace,
+    /// What stands for it where its images lie in blocks and its channels are no whole vectors.
+    padded: Option<Padded>,
     /// Set for a depthwise convolution.
     depthwise: Option<Depthwise>,
     isa: Isa,
-}
-
-/// The passes that read windows where they lie, where Winograd's way is not faster.
-#[derive(Debug, Default)]
-struct InPlace {
-    forward: Option<Direct>,
-    weights: Option<Direct>,
-}
-
-/// The passes that go Winograd's way, and their tiles.
-#[derive(Debug, Default)]
-struct Winograd {
-    forward: Option<Tiles>,
-    /// Forward, for images in blocks and prepared weights.
-    blocks: Option<Tiles>,
-    data: Option<Tiles>,
-    weights: Option<Tiles>,
-    /// Gradients of weights for images that are turned into blocks, which goes before the others.
-    turned: Option<Tiles>,
-    /// The same for small images that are turned into blocks, which goes before the others: forward, and the bottom's gradient.
-    small: [Option<Tiles>; 2],
-}
-
-impl Winograd {
-    /// The passes that it makes faster than so many cycles.
-    fn choose(g: &Geometry, output: &[usize], [forward, data, weights]: [f64; 3]) -> Winograd {
-        let Some(tiles) = Tiles::suited(g, output) else { return Winograd::default() };
-        let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
-        let turned = tiles.turned();
-        let small = |t: Tiles, cycles: f64, from, to| {
-            let others = cycles.min(t.way_cycles(from, to));
-            Some(t).filter(|t| g.groups == 1 && t.saves_time_if_small(others, from, to))
-        };
-        Winograd {
-            small: [small(tiles, forward, channels, outputs), small(turned, data, outputs, channels)],
-            forward: Some(tiles).filter(|t| t.saves_time(forward, channels, outputs)),
-            blocks: Some(tiles).filter(|t| t.saves_time_in_blocks(forward, channels, outputs)),
-            data: Some(turned).filter(|t| t.saves_time(data, outputs, channels)),
-            weights: Some(tiles).filter(|t| t.saves_time_for_weights(weights, channels, outputs)),
-            turned: Some(tiles).filter(|t| t.saves_time_for_turned_weights(weights, channels, outputs)),
-        }
-    }
-
-    /// All passes, if the kernel suits.
-    #[cfg(test)]
-    fn forced(g: &Geometry, output: &[usize]) -> Option<Winograd> {
-        let tiles = Tiles::suited(g, output)?;
-        let (data, tiles) = (Some(tiles.turned()), Some(tiles));
-        Some(Winograd { forward: tiles, blocks: tiles, data, weights: tiles, ..Winograd::default() })
-    }
 }
 
 impl Convolution {
@@ -141,39 +97,15 @@ impl Convolution {
             thin,
             winograd: Winograd::default(),
             direct: InPlace::default(),
+            padded: None,
             depthwise,
             isa,
         };
         plan.choose();
+        if plan.thin.is_none() && plan.depthwise.is_none() {
+            plan.padded = Padded::suited(isa, g)?;
+        }
         Ok(plan)
-    }
-
-    /// Chooses the way of each pass by the cycles it should take on a core with vectors of 16.
-    fn choose(&mut self) {
-        let g = &self.geometry;
-        let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
-        let products = (self.multiply_adds() / g.groups) as f64;
-        let (windows, depth) = (&self.windows, self.depth());
-        let direct = Direct::suited(g, &self.output);
-        let mut way = InPlace::default();
-        // Packing of filters, which Winograd's way does not need.
-        let filters = (outputs * depth) as f64 * 2.0;
-        let packed = |products: f64, m: usize| products * packed_cycles(m as f64) + filters;
-        let mut cycles = [packed(products, outputs), packed(products, channels), packed(products, outputs)];
-        if let Some(time) = direct.and_then(|d| d.saves_time(windows, depth, outputs)) {
-            (way.forward, cycles[0]) = (direct, products * time);
-        }
-        if let Some(time) = direct.and_then(|d| d.saves_time_for_weights(windows, depth, outputs)) {
-            (way.weights, cycles[2]) = (direct, products * time);
-        }
-        if let DataForm::Gather(gather) = &self.data {
-            let products = products / windows.pixels.max(1) as f64 * windows.plane() as f64;
-            let depth = depth / channels * outputs;
-            let time = gather.direct.and_then(|d| d.saves_time(&gather.windows, depth, channels));
-            cycles[1] = time.map_or(packed(products, channels), |time| products * time);
-        }
-        self.winograd = Winograd::choose(g, &self.output, cycles);
-        self.direct = way;
     }
 
     /// The sizes it was planned for.
@@ -251,7 +183,10 @@ impl Convolution {
     pub fn prepared_len<T: Real>(&self, layouts: Layouts) -> usize {
         match &self.thin {
             Some((_, rest)) => rest.prepared_len::<T>(layouts),
-            None => self.geometry.groups * prepared::len::<T>(self, layouts),
+            None => match self.padded::<T>(layouts) {
+                Some(padded) => padded.prepared_len::<T>(),
+                None => self.geometry.groups * prepared::len::<T>(self, layouts),
+            },
         }
     }
 
@@ -259,7 +194,10 @@ impl Convolution {
     pub fn prepare<T: Real>(&self, w: &[T], layouts: Layouts, prepared: &mut [T]) {
         match &self.thin {
             Some((_, rest)) => rest.prepare(w, layouts, prepared),
-            None => prepared::prepare(self, &w[..self.weights_len()], layouts, prepared),
+            None => match self.padded::<T>(layouts) {
+                Some(padded) => padded.prepare(&w[..self.weights_len()], prepared),
+                None => prepared::prepare(self, &w[..self.weights_len()], layouts, prepared),
+            },
         }
     }
 
@@ -283,13 +221,27 @@ impl Convolution {
                 }
                 rest.forward_prepared(left, prepared, layouts, end, y);
             }),
-            None => prepared::forward(self, x, prepared, layouts, end, y),
+            None => match self.padded::<T>(layouts) {
+                Some(padded) => padded.forward_prepared(x, prepared, layouts, end, y),
+                None => prepared::forward(self, x, prepared, layouts, end, y),
+            },
         }
     }
 
-    /// Whether [`Convolution::forward_prepared`] reads and writes images in blocks.
+    /// Whether passes read and write images in blocks: [`Convolution::forward_prepared`] and those that say so.
     pub fn takes_blocks<T: Real>(&self) -> bool {
-        self.thin.as_ref().map_or(prepared::takes_blocks::<T>(self), |(_, rest)| rest.takes_blocks::<T>())
+        match &self.thin {
+            Some((_, rest)) => rest.takes_blocks::<T>(),
+            None => {
+                prepared::takes_blocks::<T>(self) || self.padded.as_ref().is_some_and(Padded::serves::<T>)
+            }
+        }
+    }
+
+    /// What does the work for images that lie so, if more channels are needed for it.
+    fn padded<T: Real>(&self, layouts: Layouts) -> Option<&Padded> {
+        let in_blocks = layouts != Layouts::default() && !prepared::takes_blocks::<T>(self);
+        self.padded.as_ref().filter(|padded| in_blocks && padded.serves::<T>())
     }
 
     /// `dx = wᵀ * dy`; what `dx` held is overwritten.

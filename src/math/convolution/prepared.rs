@@ -5,7 +5,7 @@
 //! windows are the rows; in Winograd's way their transformation has nothing to transpose.
 
 use super::Convolution;
-use super::blocked::{self, Layouts};
+use super::blocked;
 use super::forward::is_few;
 use super::windows::Columns;
 use super::winograd::{Filters, Tiles};
@@ -13,6 +13,7 @@ use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::{Matrix, Source, Split};
 use crate::math::gemm::product::Cut;
+use crate::math::layout::Layouts;
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
@@ -62,7 +63,9 @@ fn way<T: Real>(plan: &Convolution, layouts: Layouts) -> Option<Way<'_>> {
 /// Whether there is one for images in blocks.
 pub(super) fn takes_blocks<T: Real>(plan: &Convolution) -> bool {
     let (g, kernels) = (&plan.geometry, simd::kernels::<T>(plan.isa));
-    let whole = g.channels.is_multiple_of(kernels.lanes()) && g.num_output.is_multiple_of(kernels.columns());
+    // Gradients of weights take so many outputs at once.
+    let outputs = kernels.lanes().max(kernels.outer_rows());
+    let whole = g.channels.is_multiple_of(kernels.lanes()) && g.num_output.is_multiple_of(outputs);
     let ways = plan.winograd.blocks.is_some() || plan.windows.are_planes();
     whole && ways && g.groups == 1 && plan.depthwise.is_none() && plan.top_len() > 0
 }

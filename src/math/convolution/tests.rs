@@ -3,7 +3,8 @@ mod blocks;
 use super::*;
 use crate::error::Kind;
 use crate::math::gemm::tests::{assert_near, assert_same_for_any_pool, isas, noise};
-use blocks::{laid, layouts};
+use blocks::{laid, layouts_of};
+use direct::Direct;
 
 /// A geometry with the same number on each of `axes` axes.
 #[allow(clippy::too_many_arguments)]
@@ -100,9 +101,9 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
         assert_near(&y, &narrow(want), plan.depth(), &what(pass));
         let lanes = simd::kernels::<T>(isa).lanes();
         // Planes alone, blocks alone, and with numbers to add all mixtures.
-        let count = if plan.takes_blocks::<T>() { 8 } else { 1 };
-        let step = if end.other.is_some() { 1 } else { 7 };
-        for layouts in layouts().take(count).step_by(step).filter(|l| plan.prepared_len::<T>(*l) > 0) {
+        let step = if end.other.is_some() || plan.padded.is_some() { 1 } else { 7 };
+        let layouts = || layouts_of::<T>(plan).step_by(step);
+        for layouts in layouts().filter(|l| plan.prepared_len::<T>(*l) > 0) {
             let mut prepared = vec![T::nan(); plan.prepared_len::<T>(layouts)];
             plan.prepare(&w, layouts, &mut prepared);
             let x = laid(&x, g.channels, g.input.iter().product(), lanes, layouts.bottom, true);
@@ -113,7 +114,7 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
             let y = laid(&y, g.num_output, pixels, lanes, layouts.top, false);
             assert_near(&y, &narrow(want), plan.depth(), &what(&format!("{pass}, prepared, {layouts:?}")));
         }
-        for layouts in layouts().take(count).step_by(step) {
+        for layouts in layouts() {
             let x = laid(&x, g.channels, g.input.iter().product(), lanes, layouts.bottom, true);
             let other = end.other.map(|x| laid(x, g.num_output, pixels, lanes, layouts.other, true));
             let mut y = vec![T::nan(); dy.len()];
@@ -140,9 +141,8 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
     want.iter_mut().zip(&other).for_each(|(y, x)| *y += x.as_f64());
     forward(&Ending { other: Some(&other), ..end }, &relu(&want), "forward with all that and other numbers");
 
-    let count = if plan.takes_blocks_back::<T>() { 8 } else { 1 };
     let lanes = simd::kernels::<T>(isa).lanes();
-    for layouts in layouts().take(count).filter(|l| l.other == Layout::Planes) {
+    for layouts in layouts_of::<T>(plan).filter(|l| l.other == Layout::Planes) {
         let what = |pass: &str| what(&format!("backward {pass}, {layouts:?}"));
         let inner = g.input.iter().product();
         let x = laid(&x, g.channels, inner, lanes, layouts.bottom, true);
@@ -269,14 +269,17 @@ fn windows_read_in_place_agree_with_the_definition() {
         square(1, 1, 2, 15, &[27, 30], 11, 2, 4, 1),
         square(2, 1, 8, 8, &[10, 22], 3, 2, 1, 2),
         square(1, 1, 40, 17, &[50, 50], 3, 1, 1, 1),
+        // Outputs in three, four and five vectors of the widest.
+        square(2, 1, 3, 96, &[23, 27], 11, 0, 4, 1),
+        square(2, 2, 6, 128, &[23, 27], 7, 3, 2, 1),
+        square(1, 1, 2, 70, &[80, 20], 4, 1, 1, 1),
     ] {
         for isa in isas() {
             let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
             plan.winograd = Winograd::default();
             let direct = Direct::suited(&g, plan.output());
             assert!(direct.is_some());
-            let dense = g.stride[1] == 1 && g.dilation[1] == 1 && g.kernel[1] <= 5;
-            plan.direct = InPlace { forward: direct, weights: direct.filter(|_| dense) };
+            plan.direct = InPlace { forward: direct, weights: direct };
             if let DataForm::Gather(gather) = &mut plan.data {
                 let turned = Geometry { input: plan.output.clone(), ..g.clone() };
                 let pad = (0..2).map(|i| (g.kernel[i] - 1) * g.dilation[i] - g.pad[i]).collect();
@@ -357,7 +360,7 @@ fn bits_do_not_depend_on_threads() {
             plan.backward_weights(&x, &dy, &mut dw);
             plan.backward_bias(&dy, &mut db);
             let mut again = Vec::new();
-            for layouts in layouts().take(if plan.takes_blocks::<f32>() { 8 } else { 1 }) {
+            for layouts in layouts_of::<f32>(&plan) {
                 let (mut prepared, mut y) =
                     (vec![0.0; plan.prepared_len::<f32>(layouts)], vec![0.0; dy.len()]);
                 if !prepared.is_empty() {
@@ -366,7 +369,7 @@ fn bits_do_not_depend_on_threads() {
                 }
                 again.extend(y);
             }
-            for layouts in layouts().take(if plan.takes_blocks_back::<f32>() { 8 } else { 0 }) {
+            for layouts in layouts_of::<f32>(&plan).filter(|_| plan.takes_blocks::<f32>()) {
                 let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
                 plan.forward_laid(&x, &w, layouts, &Ending::none(), &mut y);
                 plan.backward_data_laid(&w, &dy, layouts, &mut dx);

@@ -4,6 +4,7 @@
 use super::Geometry;
 use super::windows::{offsets, take_each};
 use crate::math::Real;
+use crate::math::far::Far;
 use crate::math::parallel::for_each_chunk;
 
 /// Elements worth a thread.
@@ -16,9 +17,10 @@ pub(super) struct Thin {
     starts: Vec<usize>,
     /// Distance of the elements of a line.
     step: usize,
-    /// Elements of a line of the output, of a plane of it, and of a plane of the bottom.
+    /// Elements of a line of the output, of a plane of it, and of a line and a plane of the bottom.
     line: usize,
     pixels: usize,
+    width: usize,
     plane: usize,
 }
 
@@ -35,6 +37,7 @@ impl Thin {
             step: *g.stride.last()?,
             line,
             pixels: output.iter().product(),
+            width: *g.input.last()?,
             plane: g.input.iter().product(),
         })
     }
@@ -89,13 +92,22 @@ impl Thin {
 
     /// The same where channels lie in blocks of so many lanes.
     pub(super) fn put_blocks<T: Real>(&self, lanes: usize, left: &[T], x: &mut [T]) {
+        let len = x.len();
         for_each_chunk(x, self.grain() / self.pixels * self.plane * lanes, |offset, x| {
             let left = left[offset / self.plane * self.pixels..].chunks_exact(self.pixels * lanes);
+            let far = Far::of(len);
             for (block, left) in x.chunks_exact_mut(self.plane * lanes).zip(left) {
-                block.fill(T::zero());
-                for (left, &start) in left.chunks_exact(self.line * lanes).zip(&self.starts) {
-                    let pixels = block[start * lanes..].chunks_mut(lanes).step_by(self.step);
-                    pixels.zip(left.chunks_exact(lanes)).for_each(|(x, left)| x.copy_from_slice(left));
+                let mut lines = self.starts.iter().zip(left.chunks_exact(self.line * lanes)).peekable();
+                for (i, to) in block.chunks_exact_mut(self.width * lanes).enumerate() {
+                    let line = lines.next_if(|(start, _)| **start == i * self.width).map(|(_, line)| line);
+                    far.write(to, |at, to| {
+                        to.fill(T::zero());
+                        let (first, line) = (at / lanes, line.unwrap_or_default());
+                        let skipped = first.div_ceil(self.step);
+                        let from = line.chunks_exact(lanes).skip(skipped);
+                        let to = to.chunks_exact_mut(lanes).skip(skipped * self.step - first);
+                        to.step_by(self.step).zip(from).for_each(|(to, from)| to.copy_from_slice(from));
+                    });
                 }
             }
         });

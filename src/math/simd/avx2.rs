@@ -11,10 +11,11 @@ use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
+use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
     Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Outer,
-    OuterPixels, Patch, Spread, SpreadPixels, Turn,
+    OuterPixels, Patch, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 
@@ -30,12 +31,12 @@ where
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn blocked<T: Real, const MR: usize>(t: &Blocked<T>)
+unsafe fn blocked<T: Real, const MR: usize, const NV: usize>(t: &Blocked<T>)
 where
     Avx2: Lanes<T>,
 {
     // SAFETY: the caller keeps the contract of `pixels`; the features are enabled here.
-    unsafe { pixels::<T, Avx2, MR>(t) }
+    unsafe { pixels::<T, Avx2, MR, NV>(t) }
 }
 
 /// Rows of a tile of outer products of pixels.
@@ -48,6 +49,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `pixel_products`; the features are enabled here.
     unsafe { pixel_products::<T, Avx2, OUTER_ROWS, NV>(t) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn taps<T: Real, const MR: usize, const NV: usize>(t: &Taps<T>)
+where
+    Avx2: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `tap_products`; the features are enabled here.
+    unsafe { tap_products::<T, Avx2, MR, NV>(t) }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -261,13 +271,23 @@ where
             tile::<T, 5, 1>,
             tile::<T, 6, 1>,
         ],
-        blocked: &[
-            blocked::<T, 1>,
-            blocked::<T, 2>,
-            blocked::<T, 3>,
-            blocked::<T, 4>,
-            blocked::<T, 5>,
-            blocked::<T, 6>,
+        blocked: [
+            &[
+                blocked::<T, 1, 1>,
+                blocked::<T, 2, 1>,
+                blocked::<T, 3, 1>,
+                blocked::<T, 4, 1>,
+                blocked::<T, 5, 1>,
+                blocked::<T, 6, 1>,
+            ],
+            &[
+                blocked::<T, 1, 2>,
+                blocked::<T, 2, 2>,
+                blocked::<T, 3, 2>,
+                blocked::<T, 4, 2>,
+                blocked::<T, 5, 2>,
+                blocked::<T, 6, 2>,
+            ],
         ],
         strips: &[
             &[
@@ -289,6 +309,7 @@ where
         ],
         outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
         outer_rows: OUTER_ROWS,
+        taps: [(8, taps::<T, 8, 1>), (5, taps::<T, 5, 2>), (3, taps::<T, 3, 3>), (2, taps::<T, 2, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,
         fence: fence::<T>,

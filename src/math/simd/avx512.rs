@@ -11,10 +11,11 @@ use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
+use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
     Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Outer,
-    OuterPixels, Patch, Spread, SpreadPixels, Turn,
+    OuterPixels, Patch, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 
@@ -30,12 +31,12 @@ where
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn blocked<T: Real, const MR: usize>(t: &Blocked<T>)
+unsafe fn blocked<T: Real, const MR: usize, const NV: usize>(t: &Blocked<T>)
 where
     Avx512: Lanes<T>,
 {
     // SAFETY: the caller keeps the contract of `pixels`; the features are enabled here.
-    unsafe { pixels::<T, Avx512, MR>(t) }
+    unsafe { pixels::<T, Avx512, MR, NV>(t) }
 }
 
 /// Rows of a tile of outer products of pixels.
@@ -48,6 +49,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `pixel_products`; the features are enabled here.
     unsafe { pixel_products::<T, Avx512, OUTER_ROWS, NV>(t) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn taps<T: Real, const MR: usize, const NV: usize>(t: &Taps<T>)
+where
+    Avx512: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `tap_products`; the features are enabled here.
+    unsafe { tap_products::<T, Avx512, MR, NV>(t) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -277,21 +287,39 @@ where
             tile::<T, 13, 1>,
             tile::<T, 14, 1>,
         ],
-        blocked: &[
-            blocked::<T, 1>,
-            blocked::<T, 2>,
-            blocked::<T, 3>,
-            blocked::<T, 4>,
-            blocked::<T, 5>,
-            blocked::<T, 6>,
-            blocked::<T, 7>,
-            blocked::<T, 8>,
-            blocked::<T, 9>,
-            blocked::<T, 10>,
-            blocked::<T, 11>,
-            blocked::<T, 12>,
-            blocked::<T, 13>,
-            blocked::<T, 14>,
+        blocked: [
+            &[
+                blocked::<T, 1, 1>,
+                blocked::<T, 2, 1>,
+                blocked::<T, 3, 1>,
+                blocked::<T, 4, 1>,
+                blocked::<T, 5, 1>,
+                blocked::<T, 6, 1>,
+                blocked::<T, 7, 1>,
+                blocked::<T, 8, 1>,
+                blocked::<T, 9, 1>,
+                blocked::<T, 10, 1>,
+                blocked::<T, 11, 1>,
+                blocked::<T, 12, 1>,
+                blocked::<T, 13, 1>,
+                blocked::<T, 14, 1>,
+            ],
+            &[
+                blocked::<T, 1, 2>,
+                blocked::<T, 2, 2>,
+                blocked::<T, 3, 2>,
+                blocked::<T, 4, 2>,
+                blocked::<T, 5, 2>,
+                blocked::<T, 6, 2>,
+                blocked::<T, 7, 2>,
+                blocked::<T, 8, 2>,
+                blocked::<T, 9, 2>,
+                blocked::<T, 10, 2>,
+                blocked::<T, 11, 2>,
+                blocked::<T, 12, 2>,
+                blocked::<T, 13, 2>,
+                blocked::<T, 14, 2>,
+            ],
         ],
         strips: &[
             &[
@@ -327,6 +355,7 @@ where
         ],
         outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
         outer_rows: OUTER_ROWS,
+        taps: [(12, taps::<T, 12, 1>), (12, taps::<T, 12, 2>), (8, taps::<T, 8, 3>), (6, taps::<T, 6, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,
         fence: fence::<T>,

@@ -7,7 +7,7 @@ use super::kernels::{Kernels, Next};
 use super::lanes::Lanes;
 use crate::math::Real;
 
-/// A tile: some neighbouring pixels times two vectors of outputs, `y = max(scale·(y? + Σ w·x) + bias + other, floor)`.
+/// A tile: some neighbouring pixels times one or two vectors of outputs, `y = max(scale·(y? + Σ w·x) + bias + other, floor)`.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocked<T> {
     /// Blocks of channels to sum over.
@@ -20,7 +20,7 @@ pub(crate) struct Blocked<T> {
     pub next: Next<T>,
     /// Numbers from the lines for one block to those for the next.
     pub next_block: usize,
-    /// For each channel of a block two vectors, one weight per output.
+    /// For each channel of a block as many vectors, one weight per output.
     pub w: *const T,
     /// Numbers from the weights of one block to those of the next.
     pub w_step: usize,
@@ -32,9 +32,9 @@ pub(crate) struct Blocked<T> {
     pub adds: bool,
     /// Whether these are the last channels: what follows is done then.
     pub ends: bool,
-    /// Two vectors of factors.
+    /// As many vectors of factors.
     pub scale: *const T,
-    /// Two vectors of summands.
+    /// The same of summands.
     pub bias: *const T,
     /// Numbers to add, as `y` lies, or null.
     pub other: *const T,
@@ -45,26 +45,42 @@ pub(crate) struct Blocked<T> {
 }
 
 impl<T: Real> Kernels<T> {
-    /// Computes a tile of `rows` pixels.
+    /// Computes a tile of `rows` pixels and so many vectors of outputs, one or two.
     ///
     /// # Safety
     /// The pointers of `tile` are good for what it describes, and nobody else writes or reads its part of y.
-    pub(crate) unsafe fn blocked(&self, rows: usize, tile: &Blocked<T>) {
+    pub(crate) unsafe fn blocked(&self, rows: usize, vectors: usize, tile: &Blocked<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { self.blocked[rows - 1](tile) }
+        unsafe { self.blocked[vectors - 1][rows - 1](tile) }
     }
 }
 
-/// Body of the kernels: `MR` pixels and two vectors in registers.
+/// Some neighbouring vectors.
+///
+/// # Safety
+/// As many are good for reading, and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+unsafe fn vectors<T: Real, S: Lanes<T>, const NV: usize>(from: *const T) -> [S::V; NV] {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut all = [S::splat(T::zero()); NV];
+        for (i, vector) in all.iter_mut().enumerate() {
+            *vector = S::load(from.add(i * S::COUNT));
+        }
+        all
+    }
+}
+
+/// Body of the kernels: `MR` pixels and `NV` vectors in registers.
 ///
 /// # Safety
 /// As [`Kernels::blocked`], and only inside a function compiled for the instruction set of `S`.
 #[inline(always)]
-pub(super) unsafe fn pixels<T: Real, S: Lanes<T>, const MR: usize>(t: &Blocked<T>) {
+pub(super) unsafe fn pixels<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(t: &Blocked<T>) {
     // SAFETY: promised by the caller; a prefetch of any address is harmless.
     unsafe {
         let at = |i: usize, j: usize, step: usize| i * S::COUNT + j * step;
-        let mut sums = [[S::splat(T::zero()); 2]; MR];
+        let mut sums = [[S::splat(T::zero()); NV]; MR];
         if t.adds {
             for (i, row) in sums.iter_mut().enumerate() {
                 for (j, sum) in row.iter_mut().enumerate() {
@@ -72,13 +88,13 @@ pub(super) unsafe fn pixels<T: Real, S: Lanes<T>, const MR: usize>(t: &Blocked<T
                 }
             }
         } else {
-            for i in 0..2 * MR {
-                S::prefetch(t.y.wrapping_add(at(i / 2, i % 2, t.y_step)));
+            for i in 0..NV * MR {
+                S::prefetch(t.y.wrapping_add(at(i / NV, i % NV, t.y_step)));
             }
         }
         if t.ends && !t.other.is_null() {
-            for i in 0..2 * MR {
-                S::prefetch(t.other.wrapping_add(at(i / 2, i % 2, t.other_step)));
+            for i in 0..NV * MR {
+                S::prefetch(t.other.wrapping_add(at(i / NV, i % NV, t.other_step)));
             }
         }
         let (mut block, mut weights, mut next) = (t.x, t.w, t.next.start);
@@ -86,14 +102,14 @@ pub(super) unsafe fn pixels<T: Real, S: Lanes<T>, const MR: usize>(t: &Blocked<T
             let (mut x, mut w, mut ahead) = (block, weights, next);
             for _ in 0..S::COUNT {
                 S::prefetch_far(ahead);
-                let right = [S::load(w), S::load(w.add(S::COUNT))];
+                let right = vectors::<T, S, NV>(w);
                 for (i, row) in sums.iter_mut().enumerate() {
                     let left = S::splat(*x.add(i * S::COUNT));
                     for (sum, &v) in row.iter_mut().zip(&right) {
                         *sum = S::mul_add(left, v, *sum);
                     }
                 }
-                w = w.wrapping_add(2 * S::COUNT);
+                w = w.wrapping_add(NV * S::COUNT);
                 x = x.add(1);
                 ahead = ahead.wrapping_add(t.next.step);
             }
@@ -109,10 +125,7 @@ pub(super) unsafe fn pixels<T: Real, S: Lanes<T>, const MR: usize>(t: &Blocked<T
             }
             return;
         }
-        let (scale, bias) = (
-            [S::load(t.scale), S::load(t.scale.add(S::COUNT))],
-            [S::load(t.bias), S::load(t.bias.add(S::COUNT))],
-        );
+        let (scale, bias) = (vectors::<T, S, NV>(t.scale), vectors::<T, S, NV>(t.bias));
         let floor = S::splat(t.floor);
         if t.other.is_null() {
             for (i, row) in sums.iter().enumerate() {

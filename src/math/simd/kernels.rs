@@ -11,6 +11,7 @@ use super::pixels::{GatherPixels, SpreadPixels};
 use super::rows::{ROWS, Rows};
 use super::strip;
 use super::sums::Sums;
+use super::taps;
 use super::winograd::{Gather, Spread};
 use crate::math::Real;
 
@@ -22,12 +23,13 @@ pub struct Kernels<T: 'static> {
     pub(super) wide: &'static [unsafe fn(&Tile<T>)],
     /// `narrow[i]` computes tiles of `i + 1` rows and one vector.
     pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
-    /// `blocked[i]` computes tiles of `i + 1` pixels and two vectors of outputs.
-    pub(super) blocked: &'static [unsafe fn(&Blocked<T>)],
+    /// `blocked[v - 1][i]` computes tiles of `i + 1` pixels and `v` vectors of outputs.
+    pub(super) blocked: [&'static [unsafe fn(&Blocked<T>)]; 2],
     pub(super) strips: strip::Table<T>,
     /// `outer_pixels[v - 1]` sums outer products of `outer_rows` rows and `v` vectors.
     pub(super) outer_pixels: outer_pixels::Table<T>,
     pub(super) outer_rows: usize,
+    pub(super) taps: taps::Table<T>,
     pub(super) copy: unsafe fn(&Copy<T>),
     pub(super) stream: unsafe fn(&[T], &mut [T]),
     pub(super) fence: unsafe fn(),

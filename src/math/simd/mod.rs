@@ -35,6 +35,7 @@ mod plain;
 mod rows;
 mod strip;
 mod sums;
+mod taps;
 mod winograd;
 
 pub(crate) use blocked::Blocked;
@@ -49,6 +50,7 @@ pub(crate) use pixels::{Corner, GatherPixels, SpreadPixels};
 pub(crate) use rows::{ROWS, Rows};
 pub(crate) use strip::{Soon, Strip};
 pub(crate) use sums::Sums;
+pub(crate) use taps::{TAPS, Taps};
 pub(crate) use winograd::{Gather, POINTS, Place, SIDE, Spread};
 
 use super::Real;

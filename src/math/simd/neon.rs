@@ -11,10 +11,11 @@ use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
+use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
     Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Outer,
-    OuterPixels, Patch, Spread, SpreadPixels, Turn,
+    OuterPixels, Patch, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 use std::arch::aarch64::*;
@@ -46,12 +47,12 @@ where
 }
 
 #[target_feature(enable = "neon")]
-unsafe fn blocked<T: Real, const MR: usize>(t: &Blocked<T>)
+unsafe fn blocked<T: Real, const MR: usize, const NV: usize>(t: &Blocked<T>)
 where
     Neon: Lanes<T>,
 {
     // SAFETY: the caller keeps the contract of `pixels`; the feature is enabled here.
-    unsafe { pixels::<T, Neon, MR>(t) }
+    unsafe { pixels::<T, Neon, MR, NV>(t) }
 }
 
 /// Rows of a tile of outer products of pixels.
@@ -64,6 +65,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `pixel_products`; the feature is enabled here.
     unsafe { pixel_products::<T, Neon, OUTER_ROWS, NV>(t) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn taps<T: Real, const MR: usize, const NV: usize>(t: &Taps<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `tap_products`; the feature is enabled here.
+    unsafe { tap_products::<T, Neon, MR, NV>(t) }
 }
 
 #[target_feature(enable = "neon")]
@@ -283,19 +293,35 @@ where
             tile::<T, 11, 1>,
             tile::<T, 12, 1>,
         ],
-        blocked: &[
-            blocked::<T, 1>,
-            blocked::<T, 2>,
-            blocked::<T, 3>,
-            blocked::<T, 4>,
-            blocked::<T, 5>,
-            blocked::<T, 6>,
-            blocked::<T, 7>,
-            blocked::<T, 8>,
-            blocked::<T, 9>,
-            blocked::<T, 10>,
-            blocked::<T, 11>,
-            blocked::<T, 12>,
+        blocked: [
+            &[
+                blocked::<T, 1, 1>,
+                blocked::<T, 2, 1>,
+                blocked::<T, 3, 1>,
+                blocked::<T, 4, 1>,
+                blocked::<T, 5, 1>,
+                blocked::<T, 6, 1>,
+                blocked::<T, 7, 1>,
+                blocked::<T, 8, 1>,
+                blocked::<T, 9, 1>,
+                blocked::<T, 10, 1>,
+                blocked::<T, 11, 1>,
+                blocked::<T, 12, 1>,
+            ],
+            &[
+                blocked::<T, 1, 2>,
+                blocked::<T, 2, 2>,
+                blocked::<T, 3, 2>,
+                blocked::<T, 4, 2>,
+                blocked::<T, 5, 2>,
+                blocked::<T, 6, 2>,
+                blocked::<T, 7, 2>,
+                blocked::<T, 8, 2>,
+                blocked::<T, 9, 2>,
+                blocked::<T, 10, 2>,
+                blocked::<T, 11, 2>,
+                blocked::<T, 12, 2>,
+            ],
         ],
         strips: &[
             &[
@@ -331,6 +357,7 @@ where
         ],
         outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
         outer_rows: OUTER_ROWS,
+        taps: [(12, taps::<T, 12, 1>), (12, taps::<T, 12, 2>), (8, taps::<T, 8, 3>), (6, taps::<T, 6, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,
         fence: fence::<T>,

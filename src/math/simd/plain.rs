@@ -11,10 +11,11 @@ use super::patch::{correlate_taps, patch_rows};
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
 use super::strip::{Strip, walk};
+use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
     Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Outer,
-    OuterPixels, Patch, Spread, SpreadPixels, Turn,
+    OuterPixels, Patch, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 
@@ -58,9 +59,9 @@ unsafe fn tile<T: Real, const MR: usize, const NV: usize>(t: &Tile<T>) {
     unsafe { micro::<T, Plain, MR, NV>(t) }
 }
 
-unsafe fn blocked<T: Real, const MR: usize>(t: &Blocked<T>) {
+unsafe fn blocked<T: Real, const MR: usize, const NV: usize>(t: &Blocked<T>) {
     // SAFETY: the caller keeps the contract of `pixels`; plain code runs everywhere.
-    unsafe { pixels::<T, Plain, MR>(t) }
+    unsafe { pixels::<T, Plain, MR, NV>(t) }
 }
 
 /// Rows of a tile of outer products of pixels.
@@ -69,6 +70,11 @@ const OUTER_ROWS: usize = 4;
 unsafe fn outer_pixels<T: Real, const NV: usize>(t: &OuterPixels<T>) {
     // SAFETY: the caller keeps the contract of `pixel_products`; plain code runs everywhere.
     unsafe { pixel_products::<T, Plain, OUTER_ROWS, NV>(t) }
+}
+
+unsafe fn taps<T: Real, const MR: usize, const NV: usize>(t: &Taps<T>) {
+    // SAFETY: the caller keeps the contract of `tap_products`; plain code runs everywhere.
+    unsafe { tap_products::<T, Plain, MR, NV>(t) }
 }
 
 unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
@@ -175,13 +181,17 @@ impl<T: Real> Table<T> {
         lanes: 4,
         wide: &[tile::<T, 1, 2>, tile::<T, 2, 2>, tile::<T, 3, 2>, tile::<T, 4, 2>],
         narrow: &[tile::<T, 1, 1>, tile::<T, 2, 1>, tile::<T, 3, 1>, tile::<T, 4, 1>],
-        blocked: &[blocked::<T, 1>, blocked::<T, 2>, blocked::<T, 3>, blocked::<T, 4>],
+        blocked: [
+            &[blocked::<T, 1, 1>, blocked::<T, 2, 1>, blocked::<T, 3, 1>, blocked::<T, 4, 1>],
+            &[blocked::<T, 1, 2>, blocked::<T, 2, 2>, blocked::<T, 3, 2>, blocked::<T, 4, 2>],
+        ],
         strips: &[
             &[strip::<T, 1, 1>, strip::<T, 2, 1>, strip::<T, 3, 1>, strip::<T, 4, 1>],
             &[strip::<T, 1, 2>, strip::<T, 2, 2>, strip::<T, 3, 2>, strip::<T, 4, 2>],
         ],
         outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
         outer_rows: OUTER_ROWS,
+        taps: [(4, taps::<T, 4, 1>), (2, taps::<T, 2, 2>), (2, taps::<T, 2, 3>), (2, taps::<T, 2, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,
         fence,

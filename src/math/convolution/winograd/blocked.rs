@@ -74,6 +74,11 @@ impl<T: Real> Work<'_, T> {
         panels(self.kernels).count(self.filters.to)
     }
 
+    /// Outputs of a panel: two vectors, or one.
+    fn width(&self, panel: usize) -> usize {
+        panels(self.kernels).panel(panel, self.filters.to).width
+    }
+
     /// Few tiles: a task takes some outputs from their filters to their end, so that transformed filters, which are used
     /// only once, never leave the cache.
     fn once(&self) {
@@ -184,27 +189,27 @@ impl<T: Real> Work<'_, T> {
     }
 
     /// Transforms some channels of the filters of some panels: for each panel, for each block of channels, for each point, for each channel the
-    /// outputs' vectors.
+    /// outputs' vectors. A panel of one vector has room for two.
     fn spread_filters(&self, panels: &Range<usize>, k: &Range<usize>, u: &mut [T]) {
-        let (lanes, width, area) =
+        let (lanes, whole, area) =
             (self.kernels.lanes(), self.kernels.columns(), self.tiles.size * self.tiles.size);
         let (blocks, Steps { point, block: len }) = (k.len() / lanes, self.steps());
         let u = Shared::new(u);
         let grain = SPREAD_GRAIN.div_ceil(len);
         let filters = self.filters;
-        // Those of a panel side by side, or each by itself.
-        let (across, [lane, start]) = match filters.ordered {
-            true => (width, [1, area * width]),
-            false => (0, [filters.to_step, filters.from_step]),
-        };
-        let starts: [usize; 16] = std::array::from_fn(|i| i * start);
-        let columns: [usize; 32] = std::array::from_fn(|i| i * lane);
         for_each_index(panels.len() * blocks, grain, |task| {
             let (panel, block) = (panels.start + task / blocks, task % blocks);
-            let from = k.start + block * lanes;
+            let (from, width) = (k.start + block * lanes, self.width(panel));
+            // Those of a panel side by side, or each by itself.
+            let (across, [lane, start]) = match filters.ordered {
+                true => (width, [1, area * width]),
+                false => (0, [filters.to_step, filters.from_step]),
+            };
+            let starts: [usize; 16] = std::array::from_fn(|i| i * start);
+            let columns: [usize; 32] = std::array::from_fn(|i| i * lane);
             let first = match filters.ordered {
-                true => (panel * filters.from + from) * area * width,
-                false => panel * width * lane + from * start,
+                true => (panel * whole * filters.from + from * width) * area,
+                false => panel * whole * lane + from * start,
             };
             let len_of = (width - 1) * lane + (lanes - 1) * start + area;
             let len_of = if filters.ordered { lanes * area * width } else { len_of };
@@ -217,7 +222,7 @@ impl<T: Real> Work<'_, T> {
                 across,
                 turned: filters.turned && !filters.ordered,
                 out: u.part(task * len, len).at(0),
-                blocks: &[0, lanes],
+                blocks: &[0, lanes][..width / lanes],
                 width,
                 step: point,
             };
@@ -234,6 +239,7 @@ impl<T: Real> Work<'_, T> {
         assert!(u.len() >= panels.len() * one && v.len() >= POINTS * self.filters.from * count);
         let m = Shared::new(&mut m[..POINTS * panels.len() * width * count]);
         let grain = GRAIN.div_ceil(count * panels.len() * width * k.len());
+        let vectors = |panel: usize| self.width(panels.start + panel) / lanes;
         // The filters that are transformed next, and what each tile asks for of them.
         let after = |panel: usize| {
             let next = if k.end < self.filters.from {
@@ -281,7 +287,7 @@ impl<T: Real> Work<'_, T> {
                         floor: T::zero(),
                     };
                     // SAFETY: transformed patches, filters and sums lie as said above, in slices long enough; each task has its point.
-                    unsafe { self.kernels.blocked(row.len, &tile) };
+                    unsafe { self.kernels.blocked(row.len, vectors(panel), &tile) };
                 }
             }
         });
@@ -291,8 +297,9 @@ impl<T: Real> Work<'_, T> {
     fn gather(&self, tiles: &Range<usize>, panels: &Range<usize>, m: &[T]) {
         let (t, lanes, rows) = (self.tiles, self.kernels.lanes(), self.rows());
         let [height, width] = t.output;
-        let (plane, vectors) = (height * width, 2 * panels.len());
-        assert!(m.len() >= POINTS * vectors * lanes * tiles.len());
+        let (plane, room) = (height * width, 2 * panels.len());
+        let vectors = room.min(self.filters.to / lanes - 2 * panels.start);
+        assert!(m.len() >= POINTS * room * lanes * tiles.len());
         let (ones, zeros) = ([T::one(); 16], [T::zero(); 16]);
         let grain = SPREAD_GRAIN.div_ceil(POINTS * self.kernels.rows() * lanes);
         for_each_index(rows.count(tiles.len()) * vectors, grain, |task| {
@@ -313,7 +320,7 @@ impl<T: Real> Work<'_, T> {
                 line.map_or(none.as_ptr(), |l| l[output..][..lanes].as_ptr())
             };
             let gather = GatherPixels {
-                data: m[POINTS * lanes * (row.start * vectors + row.len * vector)..].as_ptr(),
+                data: m[POINTS * lanes * (row.start * room + row.len * vector)..].as_ptr(),
                 step: row.len * lanes,
                 size: t.step,
                 places: &places[..row.len],

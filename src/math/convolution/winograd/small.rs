@@ -4,8 +4,8 @@
 use super::blocked::{LEAST, Work};
 use super::{Filters, Images, POINTS, Tiles};
 use crate::math::Real;
-use crate::math::convolution::blocked::{to_blocks, to_planes};
 use crate::math::gemm::Ending;
+use crate::math::layout::{to_blocks, to_planes};
 use crate::math::parallel::for_each_index;
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
@@ -17,7 +17,7 @@ const IMAGE_BYTES: usize = 256 << 10;
 impl Tiles {
     /// Whether images of so many channels are small and fill whole vectors.
     pub(in super::super) fn are_small<T: Real>(&self, kernels: &Kernels<T>, from: usize, to: usize) -> bool {
-        let whole = from.is_multiple_of(kernels.lanes()) && to.is_multiple_of(kernels.columns());
+        let whole = from.is_multiple_of(kernels.lanes()) && to.is_multiple_of(kernels.lanes());
         whole && self.image(from, to) * size_of::<T>() <= IMAGE_BYTES && self.all() > LEAST
     }
 
@@ -57,13 +57,13 @@ impl Tiles {
                 let tiles = Tiles { batch: images.len(), ..*self };
                 scratch(images.len() * self.image(from, to), |room: &mut [T]| {
                     let (x_blocks, y_blocks) = room.split_at_mut(images.len() * x.image);
-                    to_blocks(kernels, &x.data[images.start * x.image..], plane, x_blocks);
+                    to_blocks(kernels, &x.data[images.start * x.image..], [from, plane], x_blocks);
                     let y_shared = Shared::new(&mut *y_blocks);
                     Work { tiles: &tiles, kernels, filters, x: x_blocks, end, y: y_shared }.with(u);
                     let part = out.part(images.start * y.image, images.len() * y.image);
                     // SAFETY: no other task has these images.
                     let part = unsafe { std::slice::from_raw_parts_mut(part.at(0), part.len()) };
-                    to_planes(kernels, y_blocks, pixels, part);
+                    to_planes(kernels, y_blocks, [to, pixels], part);
                 });
             });
         });

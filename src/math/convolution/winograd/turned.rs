@@ -5,9 +5,8 @@
 use super::blocked_weights::Work;
 use super::{Images, Tiles};
 use crate::math::Real;
-use crate::math::convolution::blocked::to_blocks;
-use crate::math::gemm::pack::transpose;
 use crate::math::gemm::product::Cut;
+use crate::math::layout::to_blocks;
 use crate::math::scratch::scratch;
 use crate::math::simd::Kernels;
 use std::ops::Range;
@@ -65,18 +64,11 @@ fn turn<T: Real>(
     [channels, pixels]: [usize; 2],
     to: &mut [T],
 ) {
-    let (lanes, len) = (kernels.lanes(), to.len() / images.len());
-    // Whole images, and whole blocks.
-    if of.image == len && channels.is_multiple_of(lanes) {
-        return to_blocks(kernels, &of.data[images.start * len..], pixels, to);
+    if of.image == channels * pixels {
+        return to_blocks(kernels, &of.data[images.start * of.image..], [channels, pixels], to);
     }
-    let whole = channels / lanes * lanes * pixels;
+    let len = to.len() / images.len();
     for (to, image) in to.chunks_exact_mut(len).zip(images.clone()) {
-        let (of, (to, last)) = (&of.data[image * of.image..], to.split_at_mut(whole));
-        to_blocks(kernels, of, pixels, to);
-        last.fill(T::zero());
-        if !last.is_empty() {
-            transpose(kernels, &of[whole..], pixels, channels % lanes, pixels, lanes, last);
-        }
+        to_blocks(kernels, &of.data[image * of.image..], [channels, pixels], to);
     }
 }

@@ -1,0 +1,86 @@
+//! Tiles of the gradient of weights whose windows are read where they lie, for taps anywhere in the image.
+
+use super::kernels::Kernels;
+use super::lanes::Lanes;
+use crate::math::Real;
+use std::hint::black_box;
+
+/// Most taps of a tile.
+pub(crate) const TAPS: usize = 12;
+
+/// A tile: `out += Σ x·dy` over the pixels of some lines, the taps down the rows, and some vectors of outputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Taps<'a, T> {
+    /// What each tap is away from a pixel's first number; there are as many as [`Kernels::taps`] says.
+    pub taps: [usize; TAPS],
+    /// The image, and where its lines start.
+    pub image: *const T,
+    pub starts: &'a [usize],
+    /// Pixels of a line, whose first numbers are neighbours.
+    pub line: usize,
+    /// The outputs of the first pixel; those of the next are `dy_step` numbers further.
+    pub dy: *const T,
+    pub dy_step: usize,
+    /// The first row.
+    pub out: *mut T,
+    pub out_step: usize,
+}
+
+/// For 1 to 4 vectors of outputs the kernel and its taps.
+pub(super) type Table<T> = [(usize, unsafe fn(&Taps<T>)); 4];
+
+impl<T: Real> Kernels<T> {
+    /// Taps of a tile of so many vectors, four at most.
+    pub(crate) fn taps(&self, vectors: usize) -> usize {
+        self.taps[vectors - 1].0
+    }
+
+    /// Adds up a tile of so many vectors.
+    ///
+    /// # Safety
+    /// The pointers of `tile` are good for what it describes, and nobody else writes or reads its part of `out`.
+    pub(crate) unsafe fn tap_products(&self, vectors: usize, tile: &Taps<T>) {
+        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
+        unsafe { (self.taps[vectors - 1].1)(tile) }
+    }
+}
+
+/// Body of the kernels: `MR` taps and `NV` vectors in registers.
+///
+/// # Safety
+/// As [`Kernels::tap_products`], and only inside a function compiled for the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn tap_products<T: Real, S: Lanes<T>, const MR: usize, const NV: usize>(t: &Taps<T>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        for i in 0..MR * NV {
+            S::prefetch(t.out.wrapping_add(i / NV * t.out_step + i % NV * S::COUNT));
+        }
+        let mut sums = [[S::splat(T::zero()); NV]; MR];
+        let mut dy = t.dy;
+        for &start in t.starts {
+            let line = t.image.wrapping_add(start);
+            // Through a black box, so that each stays in a register of its own.
+            let rows: [*const T; MR] = black_box(std::array::from_fn(|i| line.wrapping_add(t.taps[i])));
+            for p in 0..t.line {
+                let mut right = [S::splat(T::zero()); NV];
+                for (j, v) in right.iter_mut().enumerate() {
+                    *v = S::load(dy.add(j * S::COUNT));
+                }
+                for (row, sums) in rows.iter().zip(&mut sums) {
+                    let left = S::splat(*row.add(p));
+                    for (sum, &v) in sums.iter_mut().zip(&right) {
+                        *sum = S::mul_add(left, v, *sum);
+                    }
+                }
+                dy = dy.wrapping_add(t.dy_step);
+            }
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (j, &sum) in row.iter().enumerate() {
+                let out = t.out.add(i * t.out_step + j * S::COUNT);
+                S::store(out, S::add(S::load(out), sum));
+            }
+        }
+    }
+}
