@@ -1,10 +1,10 @@
 //! Largest values where the channels of a pixel lie side by side: a line of windows is worked on as one long vector.
 //!
 //! Lines of the image are laid out modulo the stride, with their padding, so that what a tap reads for neighbouring windows are neighbours
-//! in memory. Here `at` holds the number of the tap that won, not an index in the plane.
+//! in memory. Here `taps` holds the number of the tap that won, not an index in the plane: a byte instead of four to write and to read.
 
 use super::axis::Axis;
-use crate::math::{Real, scratch, vectorised};
+use crate::math::{Far, Real, scratch, vectorised};
 use std::hint::select_unpredictable;
 use std::ops::Range;
 
@@ -18,25 +18,63 @@ pub(super) fn suits(axes: &[Axis; 2]) -> bool {
     axes.iter().all(|a| a.kernel <= MOST && a.stride <= a.kernel)
 }
 
-/// `y` = the largest value of each window of the blocks `x`, of so many channels each; `at` says where it was: the first one in reading
+/// `y` = the largest value of each window of the blocks `x`, of so many channels each; `taps` says where it was: the first one in reading
 /// order. A NaN counts as largest, so that it is not hidden.
-pub(super) fn forward<T: Real>(lanes: usize, x: &[T], axes: &[Axis; 2], y: &mut [T], at: &mut [u32]) {
+pub(super) fn forward<T: Real>(
+    lanes: usize,
+    x: &[T],
+    axes: &[Axis; 2],
+    far: &Far<T>,
+    y: &mut [T],
+    taps: &mut [u8],
+) {
     match lanes {
-        2 => Lines::<2>::new(axes).forward(x, y, at),
-        4 => Lines::<4>::new(axes).forward(x, y, at),
-        8 => Lines::<8>::new(axes).forward(x, y, at),
-        _ => Lines::<16>::new(axes).forward(x, y, at),
+        2 => Lines::<2>::new(axes).forward(x, far, y, taps),
+        4 => Lines::<4>::new(axes).forward(x, far, y, taps),
+        8 => Lines::<8>::new(axes).forward(x, far, y, taps),
+        _ => Lines::<16>::new(axes).forward(x, far, y, taps),
     }
 }
 
 /// `dx` = the gradient `dy` of each window at the value that forward took.
-pub(super) fn backward<T: Real>(lanes: usize, dy: &[T], axes: &[Axis; 2], at: &[u32], dx: &mut [T]) {
+pub(super) fn backward<T: Real>(
+    lanes: usize,
+    dy: &[T],
+    axes: &[Axis; 2],
+    far: &Far<T>,
+    taps: &[u8],
+    dx: &mut [T],
+) {
     match lanes {
-        2 => Lines::<2>::new(axes).backward(dy, at, dx),
-        4 => Lines::<4>::new(axes).backward(dy, at, dx),
-        8 => Lines::<8>::new(axes).backward(dy, at, dx),
-        _ => Lines::<16>::new(axes).backward(dy, at, dx),
+        2 => Lines::<2>::new(axes).backward(dy, far, taps, dx),
+        4 => Lines::<4>::new(axes).backward(dy, far, taps, dx),
+        8 => Lines::<8>::new(axes).backward(dy, far, taps, dx),
+        _ => Lines::<16>::new(axes).backward(dy, far, taps, dx),
     }
+}
+
+/// Lets the first `K` taps of a line, the first of which has a number, win where they are larger than what won before; how many there were.
+#[inline(always)]
+fn take<T: Real, const K: usize>(
+    line: &[T],
+    taps: &[usize],
+    first: u32,
+    most: &mut [T; BLOCK],
+    found: &mut [u32; BLOCK],
+) -> usize {
+    let from: [&[T]; K] = std::array::from_fn(|k| &line[taps[k]..][..BLOCK]);
+    for i in 0..BLOCK {
+        let (mut value, mut place) = (most[i], found[i]);
+        for (k, from) in from.iter().enumerate() {
+            let x = from[i];
+            #[allow(clippy::eq_op)] // x ≠ x is NaN, which wins and stays
+            let wins = (x > value) | (x != x);
+            value = select_unpredictable(wins, x, value);
+            place = select_unpredictable(wins, first + k as u32, place);
+        }
+        (most[i], found[i]) = (value, place);
+    }
+    K
 }
 
 /// How lines are laid out: as many as a window has, one after the other, again and again.
@@ -76,7 +114,7 @@ impl<const L: usize> Lines<L> {
         }
     }
 
-    fn forward<T: Real>(&self, x: &[T], y: &mut [T], at: &mut [u32]) {
+    fn forward<T: Real>(&self, x: &[T], far: &Far<T>, y: &mut [T], at: &mut [u8]) {
         let Lines { h, w, .. } = self;
         let out = h.output * w.output * L;
         let tops = y.chunks_exact_mut(out).zip(at.chunks_exact_mut(out));
@@ -105,7 +143,7 @@ impl<const L: usize> Lines<L> {
                                 );
                             }
                             next = rows.end;
-                            self.line_of_windows(laid, p, y, at);
+                            self.line_of_windows(laid, p, far, y, at);
                         }
                     }
                 },
@@ -115,7 +153,7 @@ impl<const L: usize> Lines<L> {
 
     /// The windows of a line.
     #[inline(always)]
-    fn line_of_windows<T: Real>(&self, laid: &[T], p: usize, y: &mut [T], at: &mut [u32]) {
+    fn line_of_windows<T: Real>(&self, laid: &[T], p: usize, far: &Far<T>, y: &mut [T], at: &mut [u8]) {
         let Lines { h, w, .. } = self;
         let rows = h.range(p);
         let lines: [usize; MOST] = std::array::from_fn(|i| (rows.start + i) % h.kernel * self.line);
@@ -131,27 +169,30 @@ impl<const L: usize> Lines<L> {
             }
             let mut most = [T::neg_infinity(); BLOCK];
             for (i, line) in lines[..rows.len()].iter().enumerate() {
-                for (tap, at) in self.taps[..w.kernel].iter().enumerate() {
-                    let here = ((skipped + i) * w.kernel + tap) as u32;
-                    let x = &laid[line + at + begin..][..BLOCK];
-                    for ((most, found), &x) in most.iter_mut().zip(&mut found).zip(x) {
-                        #[allow(clippy::eq_op)] // x ≠ x is NaN, which wins and stays
-                        let wins = (x > *most) | (x != x);
-                        *most = select_unpredictable(wins, x, *most);
-                        *found = select_unpredictable(wins, here, *found);
-                    }
+                let here = (skipped + i) * w.kernel;
+                // As many taps as can be at once: results are in memory in between.
+                let mut tap = 0;
+                while tap < w.kernel {
+                    let from = &laid[line + begin..];
+                    let (taps, first) = (&self.taps[tap..w.kernel], (here + tap) as u32);
+                    tap += match taps.len() {
+                        1 => take::<T, 1>(from, taps, first, &mut most, &mut found),
+                        2 => take::<T, 2>(from, taps, first, &mut most, &mut found),
+                        _ => take::<T, 3>(from, taps, first, &mut most, &mut found),
+                    };
                 }
             }
-            y.copy_from_slice(&most[..y.len()]);
-            at.copy_from_slice(&found[..at.len()]);
+            far.copy(&most[..y.len()], y);
+            at.iter_mut().zip(found).for_each(|(at, found)| *at = found as u8);
         }
     }
 
-    fn backward<T: Real>(&self, dy: &[T], at: &[u32], dx: &mut [T]) {
+    fn backward<T: Real>(&self, dy: &[T], far: &Far<T>, at: &[u8], dx: &mut [T]) {
         let Lines { h, w, .. } = self;
         let out = h.output * w.output * L;
         let tops = dy.chunks_exact(out).zip(at.chunks_exact(out));
-        scratch(self.room(), |laid: &mut [T]| {
+        scratch(self.room() + w.input * L, |laid: &mut [T]| {
+            let (laid, whole) = laid.split_at_mut(self.room());
             vectorised(
                 #[inline(always)]
                 || {
@@ -168,8 +209,8 @@ impl<const L: usize> Lines<L> {
                             // Rows that no later window reads are whole.
                             let end = if p + 1 < h.output { h.range(p + 1).start } else { rows.end };
                             for row in rows.start..end {
-                                let to = &mut dx[row * w.input * L..][..w.input * L];
-                                self.put(&mut laid[row % h.kernel * self.line..][..self.line], to);
+                                self.put(&mut laid[row % h.kernel * self.line..][..self.line], whole);
+                                far.copy(whole, &mut dx[row * w.input * L..][..w.input * L]);
                             }
                         }
                         dx[next * w.input * L..].fill(T::zero());
@@ -181,7 +222,7 @@ impl<const L: usize> Lines<L> {
 
     /// Adds the gradients of a line of windows where they go.
     #[inline(always)]
-    fn spread_line<T: Real>(&self, laid: &mut [T], p: usize, dy: &[T], at: &[u32]) {
+    fn spread_line<T: Real>(&self, laid: &mut [T], p: usize, dy: &[T], at: &[u8]) {
         let Lines { h, w, .. } = self;
         let rows = h.range(p);
         let lines: [usize; MOST] = std::array::from_fn(|i| (rows.start + i) % h.kernel * self.line);
@@ -189,7 +230,7 @@ impl<const L: usize> Lines<L> {
         for (begin, (dy, at)) in (0..).step_by(BLOCK).zip(dy.chunks(BLOCK).zip(at.chunks(BLOCK))) {
             let (mut gradient, mut taken) = ([T::zero(); BLOCK], [u32::MAX; BLOCK]);
             gradient[..dy.len()].copy_from_slice(dy);
-            taken[..at.len()].copy_from_slice(at);
+            taken.iter_mut().zip(at).for_each(|(taken, &at)| *taken = at.into());
             for (i, line) in lines[..rows.len()].iter().enumerate() {
                 for (tap, at) in self.taps[..w.kernel].iter().enumerate() {
                     let here = ((skipped + i) * w.kernel + tap) as u32;
@@ -269,9 +310,10 @@ mod tests {
                 max::backward(&dy[windows.clone()], &at[windows], &mut dx[i * pixels..][..pixels]);
             }
             let (mut y_laid, mut taps) = (vec![0.0; y.len()], vec![0; y.len()]);
-            forward(lanes, &turn(&x, lanes, pixels, true), &axes, &mut y_laid, &mut taps);
+            let far = Far::of(0);
+            forward(lanes, &turn(&x, lanes, pixels, true), &axes, &far, &mut y_laid, &mut taps);
             let mut dx_laid = vec![f64::NAN; x.len()];
-            backward(lanes, &turn(&dy, lanes, windows, true), &axes, &taps, &mut dx_laid);
+            backward(lanes, &turn(&dy, lanes, windows, true), &axes, &far, &taps, &mut dx_laid);
             let what = format!("{lanes} lanes, {height} x {width}, window {kernel}/{stride}/{pad}");
             assert_eq!(turn(&y_laid, lanes, windows, false), y, "{what}");
             assert_eq!(turn(&dx_laid, lanes, pixels, false), dx, "{what}");
@@ -291,7 +333,7 @@ mod tests {
         let mut x = vec![1.0; 8];
         (x[4], x[3]) = (f64::NAN, f64::INFINITY);
         let (mut y, mut at) = (vec![0.0; 2], vec![0; 2]);
-        forward(2, &x, &axes, &mut y, &mut at);
+        forward(2, &x, &axes, &Far::of(0), &mut y, &mut at);
         assert!(y[0].is_nan() && y[1] == f64::INFINITY && at == [2, 1], "{y:?} {at:?}");
     }
 }

@@ -12,7 +12,7 @@ use crate::blob::Shape;
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Channels, DeviceCode, Forward, InBlocks, Layer, Reads, Setup};
-use crate::math::{Real, Stream, parallel};
+use crate::math::{Far, Real, Stream, parallel};
 use crate::proto::caffe::pooling_parameter::{PoolMethod, RoundMode};
 use crate::proto::caffe::{LayerParameter, Phase, PoolingParameter};
 use axis::Axis;
@@ -43,8 +43,9 @@ pub struct Pooling {
     axes: Option<[Axis; 2]>,
     /// Channels of bottom and top, if it has a single top.
     channels: Option<[Channels; 2]>,
-    /// Index in its plane of the value each window took.
+    /// Index in its plane of the value each window took; or the number of its tap, where channels lie in blocks.
     at: Vec<u32>,
+    taps: Vec<u8>,
     /// The same on a device.
     device: Option<Memory<u32>>,
 }
@@ -61,6 +62,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         axes: None,
         channels: None,
         at: Vec::new(),
+        taps: Vec::new(),
         device: None,
     }))
 }
@@ -179,9 +181,6 @@ impl<T: Real> Layer<T> for Pooling {
         let inner = [height * width, top.count_from(2)];
         self.channels = (setup.tops == 1).then_some(inner.map(of));
         self.axes = Some(axes);
-        if self.takes_one() {
-            self.at.resize(top.count(), 0);
-        }
         Ok(vec![top; setup.tops.clamp(1, 2)])
     }
 
@@ -196,11 +195,16 @@ impl<T: Real> Layer<T> for Pooling {
         let values_only = !io.need_backward && io.top.len() == 1;
         let lanes = io.layouts.top.lanes::<T>();
         let y = io.top.get(0);
+        let len = y.len();
+        if self.takes_one() && lanes == 1 {
+            self.at.resize(len, 0);
+        }
         match self.method {
             PoolMethod::Max if lanes > 1 => {
                 let grain = outside * lanes * (GRAIN / (inside * lanes)).max(1);
-                parallel::for_each_chunk2(y, &mut self.at, grain, |begin, y, at| {
-                    blocks::forward(lanes, &x[begin / outside * inside..], &axes, y, at);
+                self.taps.resize(len, 0);
+                parallel::for_each_chunk2(y, &mut self.taps, grain, |begin, y, taps| {
+                    blocks::forward(lanes, &x[begin / outside * inside..], &axes, &Far::of(len), y, taps);
                 });
             }
             PoolMethod::Max if values_only && max::has_values(&axes) => {
@@ -265,9 +269,12 @@ impl<T: Real> Layer<T> for Pooling {
         let lanes = io.layouts.top.lanes::<T>();
         if lanes > 1 {
             let grain = inside * lanes * (GRAIN / (inside * lanes)).max(1);
-            parallel::for_each_chunk(io.bottom_diff.get(0), grain, |begin, dx| {
+            let dx = io.bottom_diff.get(0);
+            let len = dx.len();
+            parallel::for_each_chunk(dx, grain, |begin, dx| {
                 let windows = begin / inside * outside..;
-                blocks::backward(lanes, &dy[windows.clone()], &axes, &at[windows], dx);
+                let far = Far::of(len);
+                blocks::backward(lanes, &dy[windows.clone()], &axes, &far, &self.taps[windows], dx);
             });
             return Ok(());
         }
