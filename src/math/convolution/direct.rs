@@ -55,6 +55,55 @@ pub(super) struct Batch<'a, T> {
     pub channels: usize,
 }
 
+/// The gradient of a top.
+pub(super) enum Gradient<'a, T> {
+    Planes(Batch<'a, T>),
+    /// In blocks, of so many channels in all.
+    Blocks {
+        data: &'a [T],
+        channels: usize,
+    },
+}
+
+impl<T> Gradient<'_, T> {
+    fn channels(&self) -> usize {
+        match self {
+            Gradient::Planes(planes) => planes.channels,
+            Gradient::Blocks { channels, .. } => *channels,
+        }
+    }
+}
+
+/// The gradient of some lines with outputs of a pixel side by side.
+#[derive(Clone, Copy)]
+struct Pixels<'a, T> {
+    data: &'a [T],
+    /// Numbers from pixel to pixel, and from one vector of outputs to the next.
+    step: usize,
+    vector: usize,
+}
+
+/// How a batch is cut into bands of lines.
+pub(super) struct Bands {
+    samples: usize,
+    each: usize,
+    lines: usize,
+}
+
+impl Bands {
+    /// Number of bands.
+    pub(super) fn count(&self) -> usize {
+        self.samples * self.lines.div_ceil(self.each)
+    }
+
+    /// The sample and the lines of one.
+    pub(super) fn band(&self, nth: usize) -> (usize, Range<usize>) {
+        let bands = self.lines.div_ceil(self.each);
+        let first = nth % bands * self.each;
+        (nth / bands, first..(first + self.each).min(self.lines))
+    }
+}
+
 impl Direct {
     /// The plan for planes, if there is more than one tap.
     pub(super) fn suited(g: &Geometry, output: &[usize]) -> Option<Direct> {
@@ -100,15 +149,18 @@ impl Direct {
         self.dense && [3, 5].contains(&windows.taps_line)
     }
 
-    /// Lines of a band whose rows have `row` numbers over all channels.
-    fn band<T>(&self, samples: usize, row: usize) -> usize {
+    /// How a batch is cut.
+    pub(super) fn bands<T>(&self, windows: &Windows, x: &Batch<T>) -> Bands {
+        // Numbers of a row over all channels.
+        let (samples, row) = (x.samples, x.channels * windows.padded_plane() / self.rows);
         let fit = (BAND / (row * size_of::<T>())).saturating_sub(self.reach) / self.stride + 1;
         let spread = self.lines.div_ceil(TASKS.div_ceil(samples)).max(LINES);
-        self.lines.div_ceil(self.lines.div_ceil(fit.min(spread)))
+        let each = self.lines.div_ceil(self.lines.div_ceil(fit.min(spread)));
+        Bands { samples, each, lines: self.lines }
     }
 
     /// Calls `f` with a band of all channels, padded, each channel in `size` numbers, and with some numbers behind it.
-    fn with_band<T: Real>(
+    pub(super) fn with_band<T: Real>(
         &self,
         windows: &Windows,
         x: &Batch<T>,
@@ -144,15 +196,13 @@ impl Direct {
         let (k, pixels) = (x.channels * windows.taps.len(), windows.pixels);
         assert!(y.len() >= (x.samples - 1) * y_image + outputs * pixels);
         let split = Split::Rows { most: kernels.rows() };
-        let each = self.band::<T>(x.samples, x.channels * windows.padded_plane() / self.rows);
-        let bands = self.lines.div_ceil(each);
+        let bands = self.bands(windows, x);
         let y = Shared::new(y);
         scratch(outputs * k, |packed: &mut [T]| {
             a.pack(kernels, 0..outputs, 0..k, split, packed);
             let packed = &*packed;
-            for_each_index(x.samples * bands, 1, |task| {
-                let (sample, first) = (task / bands, task % bands * each);
-                let lines = first..(first + each).min(self.lines);
+            for_each_index(bands.count(), 1, |task| {
+                let (sample, lines) = bands.band(task);
                 self.with_band(windows, x, sample, &lines, |band, size| {
                     for panel in split.panels(outputs) {
                         let end = end.rows(panel.start..panel.start + panel.len);
@@ -187,17 +237,16 @@ impl Direct {
         kernels: &Kernels<T>,
         windows: &Windows,
         x: &Batch<T>,
-        dy: &Batch<T>,
+        dy: &Gradient<T>,
         dw: &mut [T],
     ) {
         let (lanes, taps) = (kernels.lanes(), windows.taps.len());
-        let (depth, outputs, pixels) = (x.channels * taps, dy.channels, windows.pixels);
+        let (depth, outputs, pixels) = (x.channels * taps, dy.channels(), windows.pixels);
         let (width, line) = (outputs.next_multiple_of(lanes), windows.line);
         // Rows for taps that are not there, to fill the last tile.
         let size = (depth + TAPS) * width;
-        let each = self.band::<T>(x.samples, x.channels * windows.padded_plane() / self.rows);
-        let bands = self.lines.div_ceil(each);
-        let items = x.samples * bands;
+        let bands = self.bands(windows, x);
+        let items = bands.count();
         let worth = x.samples * pixels * size / GRAIN;
         let parts = worth.min(items).min(SUMS / (size * size_of::<T>())).clamp(1, PARTS);
         scratch(parts * size, |sums: &mut [T]| {
@@ -206,15 +255,27 @@ impl Direct {
                 sums.fill(T::zero());
                 let sums = Shared::new(sums);
                 for item in items * part / parts..items * (part + 1) / parts {
-                    let (sample, first) = (item / bands, item % bands * each);
-                    let lines = first..(first + each).min(self.lines);
+                    let (sample, lines) = bands.band(item);
+                    let dy = match dy {
+                        Gradient::Planes(planes) => planes,
+                        Gradient::Blocks { data, .. } => {
+                            let at = sample * outputs * pixels + lines.start * line * lanes;
+                            let pixels = Pixels { data: &data[at..], step: lanes, vector: pixels * lanes };
+                            self.with_band(windows, x, sample, &lines, |band, plane| {
+                                let image = (band, plane, x.channels);
+                                add_taps(kernels, windows, &lines, image, pixels, &sums, width);
+                            });
+                            continue;
+                        }
+                    };
                     // A part of the outputs starts within the first pixel, and is as long as the others.
                     scratch((lines.len() * line + 1) * width, |turned: &mut [T]| {
                         turn(kernels, windows, dy, sample, &lines, width, turned);
                         self.with_band(windows, x, sample, &lines, |band, plane| {
                             let image = (band, plane, x.channels);
                             let add = if self.correlates(windows) { correlate } else { add_taps };
-                            add(kernels, windows, &lines, image, turned, &sums, width);
+                            let pixels = Pixels { data: turned, step: width, vector: lanes };
+                            add(kernels, windows, &lines, image, pixels, &sums, width);
                         });
                     });
                 }
@@ -304,7 +365,7 @@ fn add_taps<T: Real>(
     windows: &Windows,
     lines: &Range<usize>,
     (band, plane, channels): (&[T], usize, usize),
-    turned: &[T],
+    dy: Pixels<T>,
     sums: &Shared<T>,
     width: usize,
 ) {
@@ -313,7 +374,7 @@ fn add_taps<T: Real>(
     let tap = |i: usize| i.min(depth - 1) / count * plane + windows.taps[i.min(depth - 1) % count];
     for some in lines.clone().step_by(PIXELS.div_ceil(line)) {
         let starts = &windows.starts[some..lines.end.min(some + PIXELS.div_ceil(line))];
-        let dy = &turned[(some - lines.start) * line * width..];
+        let data = &dy.data[(some - lines.start) * line * dy.step..];
         let mut column = 0;
         while column < width {
             // Fours, or the rest in equal parts.
@@ -325,12 +386,13 @@ fn add_taps<T: Real>(
                     image,
                     starts,
                     line,
-                    dy: dy[column..].as_ptr(),
-                    dy_step: width,
+                    dy: data[column / lanes * dy.vector..].as_ptr(),
+                    dy_step: dy.step,
+                    dy_vector: dy.vector,
                     out: sums.part(first * width, kernels.taps(vectors) * width).at(column),
                     out_step: width,
                 };
-                // SAFETY: taps of these lines lie in the band, their pixels in `turned`; the sums are this task's own, and hold a tile
+                // SAFETY: taps of these lines lie in the band, their pixels in `dy`; the sums are this task's own, and hold a tile
                 // more than there are taps.
                 unsafe { kernels.tap_products(vectors, &tile) };
             }
@@ -345,7 +407,7 @@ fn correlate<T: Real>(
     windows: &Windows,
     lines: &Range<usize>,
     (band, plane, channels): (&[T], usize, usize),
-    turned: &[T],
+    dy: Pixels<T>,
     sums: &Shared<T>,
     width: usize,
 ) {
@@ -367,13 +429,13 @@ fn correlate<T: Real>(
                 image: band.as_ptr().wrapping_sub(windows.starts[lines.start]),
                 starts: &windows.starts[lines.clone()],
                 line: windows.line,
-                dy: turned[column..].as_ptr(),
-                dy_step: width,
+                dy: dy.data[column..].as_ptr(),
+                dy_step: dy.step,
                 wide: width - column > lanes,
                 out: sums.part(first * taps * width, count * taps * width).at(column),
                 out_step: width,
             };
-            // SAFETY: rows of taps and lines lie in the band, their pixels in `turned`; the sums are this task's own, and
+            // SAFETY: rows of taps and lines lie in the band, their pixels in `dy`; the sums are this task's own, and
             // hold these rows of taps.
             unsafe { kernels.correlate(&correlate) };
         }

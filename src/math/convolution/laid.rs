@@ -4,7 +4,7 @@
 
 use super::blocked;
 use super::prepared::order;
-use super::{Convolution, Extents, outer};
+use super::{Convolution, Extents, narrow, outer};
 use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::Matrix;
@@ -52,6 +52,9 @@ impl Convolution {
         if let Some(padded) = self.padded::<T>(layouts) {
             return padded.forward(x, w, layouts, end, y);
         }
+        if let Some(direct) = self.narrow::<T>(layouts) {
+            return narrow::forward(self, direct, x, w, layouts, end, y);
+        }
         if let Some(tiles) = &self.winograd.blocks {
             let filters = self.filters(w, 0, false);
             return blocked::forward_tiles(kernels, tiles, x, layouts, &filters, end, y);
@@ -66,7 +69,7 @@ impl Convolution {
 
     /// [`Convolution::backward_data`], the same.
     pub fn backward_data_laid<T: Real>(&self, w: &[T], dy: &[T], layouts: Layouts, dx: &mut [T]) {
-        if layouts == PLANES {
+        if layouts.bottom == Layout::Planes && layouts.top == Layout::Planes {
             return self.backward_data(w, dy, dx);
         }
         let (w, dy, dx) = (&w[..self.weights_len()], &dy[..self.top_len()], &mut dx[..self.bottom_len()]);
@@ -82,6 +85,9 @@ impl Convolution {
         }
         if let Some(padded) = self.padded::<T>(layouts) {
             return padded.backward_data(w, dy, layouts, dx);
+        }
+        if self.narrow::<T>(layouts).is_some() {
+            return narrow::backward_data(self, w, dy, dx);
         }
         let back = Layouts { bottom: layouts.top, other: Layout::Planes, top: layouts.bottom };
         let none = Ending::none();
@@ -116,6 +122,9 @@ impl Convolution {
         }
         if let Some(padded) = self.padded::<T>(layouts) {
             return padded.backward_weights(x, dy, layouts, dw);
+        }
+        if let Some(direct) = self.narrow::<T>(layouts) {
+            return narrow::backward_weights(self, direct, x, dy, dw);
         }
         let extents = self.extents();
         let (bottom, top) = ([extents.channels, self.windows.plane()], [extents.outputs, extents.pixels]);

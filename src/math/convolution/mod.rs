@@ -12,6 +12,7 @@ mod direct;
 mod forward;
 mod geometry;
 mod laid;
+mod narrow;
 mod operands;
 mod outer;
 mod padded;
@@ -36,7 +37,7 @@ use blocked::Extents;
 use choice::{InPlace, Winograd};
 use data::DataForm;
 use depthwise::Depthwise;
-use direct::Batch;
+use direct::{Batch, Direct, Gradient};
 use padded::Padded;
 use thin::Thin;
 use windows::Windows;
@@ -64,6 +65,8 @@ pub struct Convolution {
     direct: InPlace,
     /// What stands for it where its images lie in blocks and its channels are no whole vectors.
     padded: Option<Padded>,
+    /// Set for few channels, whose top alone can lie in blocks.
+    narrow: Option<Direct>,
     /// Set for a depthwise convolution.
     depthwise: Option<Depthwise>,
     isa: Isa,
@@ -98,12 +101,14 @@ impl Convolution {
             winograd: Winograd::default(),
             direct: InPlace::default(),
             padded: None,
+            narrow: None,
             depthwise,
             isa,
         };
         plan.choose();
         if plan.thin.is_none() && plan.depthwise.is_none() {
             plan.padded = Padded::suited(isa, g)?;
+            plan.narrow = narrow::suited(g, &plan.output);
         }
         Ok(plan)
     }
@@ -183,6 +188,7 @@ impl Convolution {
     pub fn prepared_len<T: Real>(&self, layouts: Layouts) -> usize {
         match &self.thin {
             Some((_, rest)) => rest.prepared_len::<T>(layouts),
+            None if self.narrow::<T>(layouts).is_some() => 0,
             None => match self.padded::<T>(layouts) {
                 Some(padded) => padded.prepared_len::<T>(),
                 None => self.geometry.groups * prepared::len::<T>(self, layouts),
@@ -233,9 +239,18 @@ impl Convolution {
         match &self.thin {
             Some((_, rest)) => rest.takes_blocks::<T>(),
             None => {
-                prepared::takes_blocks::<T>(self) || self.padded.as_ref().is_some_and(Padded::serves::<T>)
+                let padded = self.padded.as_ref().is_some_and(Padded::serves::<T>);
+                let narrow = self.narrow.is_some() && narrow::fits::<T>(self);
+                prepared::takes_blocks::<T>(self) || padded || narrow
             }
         }
+    }
+
+    /// The way of few channels for images that lie so.
+    fn narrow<T: Real>(&self, layouts: Layouts) -> Option<&Direct> {
+        let others = prepared::takes_blocks::<T>(self) || self.padded::<T>(layouts).is_some();
+        let is_narrow = layouts != Layouts::default() && !others && narrow::fits::<T>(self);
+        self.narrow.as_ref().filter(|_| is_narrow)
     }
 
     /// What does the work for images that lie so, if more channels are needed for it.
@@ -306,6 +321,7 @@ impl Convolution {
             for group in 0..g.groups {
                 let dy = self.gradients(dy, group);
                 let dy = Batch { data: dy.data, image: dy.image, samples: g.batch, channels: outputs };
+                let dy = Gradient::Planes(dy);
                 let (x, dw) = (self.batch(x, group), &mut dw[group * size..][..size]);
                 direct.weights(simd::kernels(self.isa), &self.windows, &x, &dy, dw);
             }

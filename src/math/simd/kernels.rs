@@ -4,6 +4,7 @@ use super::blocked::Blocked;
 use super::lanes::Lanes;
 use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
+use super::narrow;
 use super::outer::{self, GatherFilters};
 use super::outer_pixels;
 use super::patch::{Correlate, Patch};
@@ -30,6 +31,7 @@ pub struct Kernels<T: 'static> {
     pub(super) outer_pixels: outer_pixels::Table<T>,
     pub(super) outer_rows: usize,
     pub(super) taps: taps::Table<T>,
+    pub(super) few_channels: narrow::Table<T>,
     pub(super) copy: unsafe fn(&Copy<T>),
     pub(super) stream: unsafe fn(&[T], &mut [T]),
     pub(super) fence: unsafe fn(),

@@ -21,6 +21,7 @@ mod kernels;
 mod lanes;
 mod lines;
 mod moves;
+mod narrow;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
@@ -43,6 +44,7 @@ pub use kernels::Kernels;
 pub(crate) use kernels::{Next, Tile};
 pub(crate) use lines::{Blend, Dots, Lines};
 pub(crate) use moves::{Copy, Fold, Run, Turn};
+pub(crate) use narrow::Narrow;
 pub(crate) use outer::{GatherFilters, Outer};
 pub(crate) use outer_pixels::OuterPixels;
 pub(crate) use patch::{Correlate, Patch};

@@ -5,6 +5,7 @@ use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::narrow::few_channels;
 use super::outer::{gather_dense, products};
 use super::outer_pixels::pixel_products;
 use super::patch::{correlate_taps, patch_rows};
@@ -14,7 +15,7 @@ use super::strip::{Strip, walk};
 use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Outer,
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer,
     OuterPixels, Patch, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
@@ -74,6 +75,15 @@ where
 {
     // SAFETY: the caller keeps the contract of `tap_products`; the feature is enabled here.
     unsafe { tap_products::<T, Neon, MR, NV>(t) }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn narrow<T: Real, const MR: usize, const NV: usize>(t: &Narrow<T>)
+where
+    Neon: Lanes<T>,
+{
+    // SAFETY: the caller keeps the contract of `few_channels`; the feature is enabled here.
+    unsafe { few_channels::<T, Neon, MR, NV>(t) }
 }
 
 #[target_feature(enable = "neon")]
@@ -357,6 +367,36 @@ where
         ],
         outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
         outer_rows: OUTER_ROWS,
+        few_channels: [
+            &[
+                narrow::<T, 1, 1>,
+                narrow::<T, 2, 1>,
+                narrow::<T, 3, 1>,
+                narrow::<T, 4, 1>,
+                narrow::<T, 5, 1>,
+                narrow::<T, 6, 1>,
+                narrow::<T, 7, 1>,
+                narrow::<T, 8, 1>,
+                narrow::<T, 9, 1>,
+                narrow::<T, 10, 1>,
+                narrow::<T, 11, 1>,
+                narrow::<T, 12, 1>,
+            ],
+            &[
+                narrow::<T, 1, 2>,
+                narrow::<T, 2, 2>,
+                narrow::<T, 3, 2>,
+                narrow::<T, 4, 2>,
+                narrow::<T, 5, 2>,
+                narrow::<T, 6, 2>,
+                narrow::<T, 7, 2>,
+                narrow::<T, 8, 2>,
+                narrow::<T, 9, 2>,
+                narrow::<T, 10, 2>,
+                narrow::<T, 11, 2>,
+                narrow::<T, 12, 2>,
+            ],
+        ],
         taps: [(12, taps::<T, 12, 1>), (12, taps::<T, 12, 2>), (8, taps::<T, 8, 3>), (6, taps::<T, 6, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,

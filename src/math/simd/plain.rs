@@ -5,6 +5,7 @@ use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
+use super::narrow::few_channels;
 use super::outer::{gather_dense, products};
 use super::outer_pixels::pixel_products;
 use super::patch::{correlate_taps, patch_rows};
@@ -14,7 +15,7 @@ use super::strip::{Strip, walk};
 use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Outer,
+    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer,
     OuterPixels, Patch, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
@@ -75,6 +76,11 @@ unsafe fn outer_pixels<T: Real, const NV: usize>(t: &OuterPixels<T>) {
 unsafe fn taps<T: Real, const MR: usize, const NV: usize>(t: &Taps<T>) {
     // SAFETY: the caller keeps the contract of `tap_products`; plain code runs everywhere.
     unsafe { tap_products::<T, Plain, MR, NV>(t) }
+}
+
+unsafe fn narrow<T: Real, const MR: usize, const NV: usize>(t: &Narrow<T>) {
+    // SAFETY: the caller keeps the contract of `few_channels`; plain code runs everywhere.
+    unsafe { few_channels::<T, Plain, MR, NV>(t) }
 }
 
 unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
@@ -191,6 +197,10 @@ impl<T: Real> Table<T> {
         ],
         outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
         outer_rows: OUTER_ROWS,
+        few_channels: [
+            &[narrow::<T, 1, 1>, narrow::<T, 2, 1>, narrow::<T, 3, 1>, narrow::<T, 4, 1>],
+            &[narrow::<T, 1, 2>, narrow::<T, 2, 2>, narrow::<T, 3, 2>, narrow::<T, 4, 2>],
+        ],
         taps: [(4, taps::<T, 4, 1>), (2, taps::<T, 2, 2>), (2, taps::<T, 2, 3>), (2, taps::<T, 2, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,

@@ -18,9 +18,10 @@ pub(crate) struct Taps<'a, T> {
     pub starts: &'a [usize],
     /// Pixels of a line, whose first numbers are neighbours.
     pub line: usize,
-    /// The outputs of the first pixel; those of the next are `dy_step` numbers further.
+    /// The first outputs of the first pixel; those of the next are `dy_step` numbers further, a pixel's next vector `dy_vector`.
     pub dy: *const T,
     pub dy_step: usize,
+    pub dy_vector: usize,
     /// The first row.
     pub out: *mut T,
     pub out_step: usize,
@@ -65,7 +66,7 @@ pub(super) unsafe fn tap_products<T: Real, S: Lanes<T>, const MR: usize, const N
             for p in 0..t.line {
                 let mut right = [S::splat(T::zero()); NV];
                 for (j, v) in right.iter_mut().enumerate() {
-                    *v = S::load(dy.add(j * S::COUNT));
+                    *v = S::load(dy.add(j * t.dy_vector));
                 }
                 for (row, sums) in rows.iter().zip(&mut sums) {
                     let left = S::splat(*row.add(p));

@@ -63,6 +63,25 @@ fn channels_that_nearly_fill_blocks_agree_with_the_definition() {
 }
 
 #[test]
+fn few_channels_to_blocks_agree_with_the_definition() {
+    for g in [
+        square(2, 1, 3, 32, &[23, 39], 7, 3, 2, 1),
+        square(2, 1, 3, 96, &[27, 31], 11, 0, 4, 1),
+        square(3, 1, 1, 48, &[9, 13], 3, 1, 1, 1),
+        square(1, 1, 5, 16, &[10, 22], 3, 2, 1, 2),
+        // Several bands.
+        square(1, 1, 2, 32, &[70, 66], 5, 2, 1, 1),
+    ] {
+        for isa in isas() {
+            let plan = Convolution::on(isa, &g).expect("a valid geometry");
+            assert!(plan.takes_blocks::<f32>() && plan.takes_blocks::<f64>() && plan.narrow.is_some());
+            check_plan::<f32>(isa, &plan);
+            check_plan::<f64>(isa, &plan);
+        }
+    }
+}
+
+#[test]
 fn images_in_blocks_agree_with_the_definition() {
     for g in [
         square(1, 1, 32, 64, &[13, 11], 1, 0, 1, 1),
