@@ -118,6 +118,8 @@ fn convolutions(criterion: &mut Criterion) {
     }
     for (name, sizes) in [
         ("blocks 1x1 narrow", [8, 1, 256, 64, 56, 1, 0, 1]),
+        ("blocks 1x1 to one vector", [16, 1, 192, 16, 28, 1, 0, 1]),
+        ("blocks 3x3 to an odd vector", [16, 1, 96, 208, 14, 3, 1, 1]),
         ("blocks 1x1 wide", [8, 1, 256, 1024, 14, 1, 0, 1]),
         ("blocks 1x1 stride 2", [8, 1, 512, 256, 28, 1, 0, 2]),
         ("blocks 3x3 64", [8, 1, 64, 64, 56, 3, 1, 1]),
@@ -125,21 +127,42 @@ fn convolutions(criterion: &mut Criterion) {
         ("blocks 3x3 512", [8, 1, 512, 512, 7, 3, 1, 1]),
         ("blocks 5x5 32", [20, 1, 32, 32, 16, 5, 2, 1]),
     ] {
-        let (plan, [mut x, mut w, mut y]) = plan(sizes);
-        assert!(plan.takes_blocks::<f32>(), "{name} takes no blocks");
-        group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
-        group.bench_function(format!("{name} forward"), |b| {
-            b.iter(|| plan.forward_laid(&x, &w, blocks, &Ending::none(), &mut y))
-        });
-        group.bench_function(format!("{name} data"), |b| {
-            b.iter(|| plan.backward_data_laid(&w, &y, blocks, &mut x))
-        });
-        // They would add up to infinity otherwise.
-        [&mut x, &mut y].into_iter().flatten().for_each(|x| *x *= 1e-6);
-        group.bench_function(format!("{name} weights"), |b| {
-            b.iter(|| plan.backward_weights_laid(&x, &y, blocks, &mut w))
-        });
+        all_passes(&mut group, name, blocks, sizes);
     }
+    // First layers, whose images lie in planes.
+    let top = Layouts { top: Layout::Blocks, ..Layouts::default() };
+    for (name, sizes) in [
+        ("few channels 3x3", [4, 1, 3, 64, 112, 3, 1, 1]),
+        ("few channels 7x7 stride 2", [8, 1, 3, 64, 224, 7, 3, 2]),
+        ("few channels 11x11 stride 4", [8, 1, 3, 96, 227, 11, 0, 4]),
+    ] {
+        all_passes(&mut group, name, top, sizes);
+    }
+    // Channels that nearly fill blocks.
+    all_passes(
+        &mut group,
+        "nearly full 1x1",
+        Layouts { bottom: Layout::Blocks, ..Layouts::default() },
+        [16, 1, 512, 24, 14, 1, 0, 1],
+    );
+}
+
+/// Forward and both gradients of images that lie so.
+fn all_passes(group: &mut BenchmarkGroup<WallTime>, name: &str, layouts: Layouts, sizes: [usize; 8]) {
+    let (plan, [mut x, mut w, mut y]) = plan(sizes);
+    assert!(plan.takes_blocks::<f32>(), "{name} takes no blocks");
+    group.throughput(Throughput::Elements(2 * plan.multiply_adds() as u64));
+    group.bench_function(format!("{name} forward"), |b| {
+        b.iter(|| plan.forward_laid(&x, &w, layouts, &Ending::none(), &mut y))
+    });
+    group.bench_function(format!("{name} data"), |b| {
+        b.iter(|| plan.backward_data_laid(&w, &y, layouts, &mut x))
+    });
+    // They would add up to infinity otherwise.
+    [&mut x, &mut y].into_iter().flatten().for_each(|x| *x *= 1e-6);
+    group.bench_function(format!("{name} weights"), |b| {
+        b.iter(|| plan.backward_weights_laid(&x, &y, layouts, &mut w))
+    });
 }
 
 fn one_image(group: &mut BenchmarkGroup<WallTime>, name: &str, layouts: Layouts, sizes: [usize; 8]) {

@@ -26,7 +26,7 @@ impl Real for f32 {
         let mut root = f32::from_bits(0x4f58_cae5 - (self.to_bits() >> 2));
         for _ in 0..4 {
             let square = root * root;
-            root = root * (1.25 - 0.25 * self * (square * square));
+            root *= 1.25 - 0.25 * self * (square * square);
         }
         root
     }

@@ -45,27 +45,31 @@ fn each_product(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
         all
     };
     let (channels, outputs) = (g.channels / g.groups, g.num_output / g.groups);
+    let (pixels, taps, inner) = (count(&output), count(&g.kernel), count(&g.input));
+    // Where the tap of each pixel reads in its plane; taps in the padding are left out.
+    let mut reads = Vec::new();
+    for pixel in 0..pixels {
+        let at = coordinates(pixel, &output);
+        for tap in 0..taps {
+            let tap_at = coordinates(tap, &g.kernel);
+            let mut position = Some(0);
+            for i in 0..at.len() {
+                let x = (at[i] * g.stride[i] + tap_at[i] * g.dilation[i]).checked_sub(g.pad[i]);
+                let x = x.filter(|&x| x < g.input[i]);
+                position = position.zip(x).map(|(p, x)| p * g.input[i] + x);
+            }
+            reads.extend(position.map(|position| (pixel, tap, position)));
+        }
+    }
     for sample in 0..g.batch {
         for output_channel in 0..g.num_output {
-            for pixel in 0..count(&output) {
-                let at = coordinates(pixel, &output);
-                for channel in 0..channels {
-                    for tap in 0..count(&g.kernel) {
-                        let tap_at = coordinates(tap, &g.kernel);
-                        let mut position = Some(0);
-                        for i in 0..at.len() {
-                            let x = (at[i] * g.stride[i] + tap_at[i] * g.dilation[i]).checked_sub(g.pad[i]);
-                            let x = x.filter(|&x| x < g.input[i]);
-                            position = position.zip(x).map(|(p, x)| p * g.input[i] + x);
-                        }
-                        let Some(position) = position else { continue };
-                        let from = output_channel / outputs * channels + channel;
-                        f(
-                            (sample * g.num_output + output_channel) * count(&output) + pixel,
-                            (sample * g.channels + from) * count(&g.input) + position,
-                            (output_channel * channels + channel) * count(&g.kernel) + tap,
-                        );
-                    }
+            for channel in 0..channels {
+                let from = output_channel / outputs * channels + channel;
+                let y = (sample * g.num_output + output_channel) * pixels;
+                let x = (sample * g.channels + from) * inner;
+                let w = (output_channel * channels + channel) * taps;
+                for &(pixel, tap, position) in &reads {
+                    f(y + pixel, x + position, w + tap);
                 }
             }
         }

@@ -44,6 +44,9 @@ pub(crate) struct Blocked<T> {
     pub floor: T,
 }
 
+/// `[v - 1][i]` computes tiles of `i + 1` pixels and `v` vectors of outputs.
+pub(super) type Table<T> = [&'static [unsafe fn(&Blocked<T>)]; 2];
+
 impl<T: Real> Kernels<T> {
     /// Computes a tile of `rows` pixels and so many vectors of outputs, one or two.
     ///

@@ -1,6 +1,6 @@
 //! The kernel everything rests on: a tile of a matrix product.
 
-use super::blocked::Blocked;
+use super::blocked;
 use super::lanes::Lanes;
 use super::lines::{Blend, Dots, Lines};
 use super::moves::{Copy, Fold, Turn};
@@ -24,8 +24,7 @@ pub struct Kernels<T: 'static> {
     pub(super) wide: &'static [unsafe fn(&Tile<T>)],
     /// `narrow[i]` computes tiles of `i + 1` rows and one vector.
     pub(super) narrow: &'static [unsafe fn(&Tile<T>)],
-    /// `blocked[v - 1][i]` computes tiles of `i + 1` pixels and `v` vectors of outputs.
-    pub(super) blocked: [&'static [unsafe fn(&Blocked<T>)]; 2],
+    pub(super) blocked: blocked::Table<T>,
     pub(super) strips: strip::Table<T>,
     /// `outer_pixels[v - 1]` sums outer products of `outer_rows` rows and `v` vectors.
     pub(super) outer_pixels: outer_pixels::Table<T>,

@@ -70,7 +70,7 @@ fn few_channels_to_blocks_agree_with_the_definition() {
         square(3, 1, 1, 48, &[9, 13], 3, 1, 1, 1),
         square(1, 1, 5, 16, &[10, 22], 3, 2, 1, 2),
         // Several bands.
-        square(1, 1, 2, 32, &[70, 66], 5, 2, 1, 1),
+        square(1, 1, 3, 32, &[70, 66], 5, 2, 1, 1),
     ] {
         for isa in isas() {
             let plan = Convolution::on(isa, &g).expect("a valid geometry");
