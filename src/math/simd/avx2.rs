@@ -1,7 +1,7 @@
 //! AVX2 with FMA: 16 registers of 32 bytes.
 
 use super::blocked::pixels;
-use super::kernels::{Kernels, Tile, micro};
+use super::kernels::{Kernels, Tile, heights, micro};
 use super::lanes::Lanes;
 use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
 use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
@@ -265,78 +265,13 @@ where
     // 6 × 2 accumulators, 2 vectors of B and the broadcast number of A: 15 of the 16 registers.
     pub(super) const KERNELS: Kernels<T> = Kernels {
         lanes: <Avx2 as Lanes<T>>::COUNT,
-        wide: &[
-            tile::<T, 1, 2>,
-            tile::<T, 2, 2>,
-            tile::<T, 3, 2>,
-            tile::<T, 4, 2>,
-            tile::<T, 5, 2>,
-            tile::<T, 6, 2>,
-        ],
-        narrow: &[
-            tile::<T, 1, 1>,
-            tile::<T, 2, 1>,
-            tile::<T, 3, 1>,
-            tile::<T, 4, 1>,
-            tile::<T, 5, 1>,
-            tile::<T, 6, 1>,
-        ],
-        blocked: [
-            &[
-                blocked::<T, 1, 1>,
-                blocked::<T, 2, 1>,
-                blocked::<T, 3, 1>,
-                blocked::<T, 4, 1>,
-                blocked::<T, 5, 1>,
-                blocked::<T, 6, 1>,
-            ],
-            &[
-                blocked::<T, 1, 2>,
-                blocked::<T, 2, 2>,
-                blocked::<T, 3, 2>,
-                blocked::<T, 4, 2>,
-                blocked::<T, 5, 2>,
-                blocked::<T, 6, 2>,
-            ],
-        ],
-        strips: &[
-            &[
-                strip::<T, 1, 1>,
-                strip::<T, 2, 1>,
-                strip::<T, 3, 1>,
-                strip::<T, 4, 1>,
-                strip::<T, 5, 1>,
-                strip::<T, 6, 1>,
-            ],
-            &[
-                strip::<T, 1, 2>,
-                strip::<T, 2, 2>,
-                strip::<T, 3, 2>,
-                strip::<T, 4, 2>,
-                strip::<T, 5, 2>,
-                strip::<T, 6, 2>,
-            ],
-        ],
+        wide: heights!(tile, 2: 1 2 3 4 5 6),
+        narrow: heights!(tile, 1: 1 2 3 4 5 6),
+        blocked: [heights!(blocked, 1: 1 2 3 4 5 6), heights!(blocked, 2: 1 2 3 4 5 6)],
+        strips: &[heights!(strip, 1: 1 2 3 4 5 6), heights!(strip, 2: 1 2 3 4 5 6)],
         outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
         outer_rows: OUTER_ROWS,
-        few_channels: [
-            &[
-                narrow::<T, 1, 1>,
-                narrow::<T, 2, 1>,
-                narrow::<T, 3, 1>,
-                narrow::<T, 4, 1>,
-                narrow::<T, 5, 1>,
-                narrow::<T, 6, 1>,
-            ],
-            &[
-                narrow::<T, 1, 2>,
-                narrow::<T, 2, 2>,
-                narrow::<T, 3, 2>,
-                narrow::<T, 4, 2>,
-                narrow::<T, 5, 2>,
-                narrow::<T, 6, 2>,
-            ],
-        ],
+        few_channels: [heights!(narrow, 1: 1 2 3 4 5 6), heights!(narrow, 2: 1 2 3 4 5 6)],
         taps: [(8, taps::<T, 8, 1>), (5, taps::<T, 5, 2>), (3, taps::<T, 3, 3>), (2, taps::<T, 2, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,
@@ -348,24 +283,7 @@ where
         dot_rows: dot_rows::<T>,
         spread_pixels: spread_pixels::<T>,
         gather_pixels: gather_pixels::<T>,
-        outer: &[
-            &[
-                outer::<T, 1, 1>,
-                outer::<T, 2, 1>,
-                outer::<T, 3, 1>,
-                outer::<T, 4, 1>,
-                outer::<T, 5, 1>,
-                outer::<T, 6, 1>,
-            ],
-            &[
-                outer::<T, 1, 2>,
-                outer::<T, 2, 2>,
-                outer::<T, 3, 2>,
-                outer::<T, 4, 2>,
-                outer::<T, 5, 2>,
-                outer::<T, 6, 2>,
-            ],
-        ],
+        outer: &[heights!(outer, 1: 1 2 3 4 5 6), heights!(outer, 2: 1 2 3 4 5 6)],
         gather_filters: gather_filters::<T>,
         blend: blend::<T>,
         dots: dots::<T>,

@@ -16,6 +16,12 @@ use super::taps;
 use super::winograd::{Gather, Spread};
 use crate::math::Real;
 
+/// The kernels of so many vectors for tiles of each of these heights.
+macro_rules! heights {
+    ($kernel:ident, $vectors:literal: $($rows:literal)*) => { &[$($kernel::<T, $rows, $vectors>),*] };
+}
+pub(super) use heights;
+
 /// Kernels of one number type on one instruction set.
 pub struct Kernels<T: 'static> {
     /// Numbers in a vector.
