@@ -34,7 +34,7 @@ impl Layout {
 pub struct Layouts {
     /// The bottom.
     pub bottom: Layout,
-    /// What is added ([`Ending::other`]).
+    /// What is added ([`Ending::other`](super::Ending)).
     pub other: Layout,
     /// The top.
     pub top: Layout,
