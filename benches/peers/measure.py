@@ -1,7 +1,7 @@
 """The measurements: training, inference, memory. Each gives a list of records, which tables and picture are made from.
 
 Programs run in turn within a round, so that what other work leaves of the machine is about the same for all of them. A
-figure is the median of the rounds; a ratio is the median of the rounds' ratios. Other work only ever takes time: so the
+figure is the median of the rounds; a ratio, of programs or of numbers of threads, is the median of the rounds' ratios. Other work only ever takes time: so the
 least times of some rounds are compared as well, which come nearest to what each program does undisturbed.
 """
 
@@ -38,6 +38,21 @@ def record(figures, **more):
             "least_ms": least, "least_best": min(undisturbed, default=None), "rounds_ms": figures}
 
 
+def in_turn(threads, rounds, seconds, ours, servers):
+    """For each number of threads the iterations of a run and {program: [ms of each round]}.
+
+    A round has each program with each number of threads: so what two threads gain is not what the machine did in between.
+    """
+    iterations = {t: iterations_for(ours(t, 1), seconds) for t in threads}
+    figures = {t: {p: [] for p in ["Cortado", *servers]} for t in threads}
+    for _ in range(rounds):
+        for t in threads:
+            figures[t]["Cortado"].append(ours(t, iterations[t]))
+            for peer, server in servers.items():
+                figures[t][peer].append(server.ms(t, iterations[t]))
+    return [(t, iterations[t], figures[t]) for t in threads]
+
+
 class Ceiling:
     """The best rate that anything installed reaches on one core, in GFLOP/s, over the whole run."""
 
@@ -67,20 +82,18 @@ def training(nets, threads, rounds, seconds, schema, ceiling):
             if schema:
                 servers["PyTorch"] = torch_server(schema, net)
                 servers["PyTorch channels_last"] = torch_server(schema, net, "--channels-last")
-            for t in threads:
-                first = cortado(net, t, 1)
-                iterations = iterations_for(first["forward_backward_without_data_ms"], seconds)
-                figures = {p: [] for p in ["Cortado", *servers]}
-                for _ in range(rounds):
-                    ceiling.look()
-                    ours = cortado(net, t, iterations)
-                    ceiling.add("Cortado's kernel", (ours["ceiling_gflops"] or 0) / t)
-                    # PyTorch has its batch before it starts.
-                    figures["Cortado"].append(ours["forward_backward_without_data_ms"])
-                    for peer, server in servers.items():
-                        figures[peer].append(server.ms(t, iterations))
-                flops = first["flops_forward"] + first["flops_backward"]
-                records.append(record(figures, net=name, threads=t, iterations=iterations, flops=flops))
+            flops = {}
+
+            def ours(t, iterations):
+                ceiling.look()
+                report = cortado(net, t, iterations)
+                ceiling.add("Cortado's kernel", (report["ceiling_gflops"] or 0) / t)
+                flops[t] = report["flops_forward"] + report["flops_backward"]
+                # PyTorch has its batch before it starts.
+                return report["forward_backward_without_data_ms"]
+
+            for t, iterations, figures in in_turn(threads, rounds, seconds, ours, servers):
+                records.append(record(figures, net=name, threads=t, iterations=iterations, flops=flops[t]))
                 say(f"{name}, threads: {t}: {figures_text(records[-1])}")
         finally:
             for server in servers.values():
@@ -167,15 +180,11 @@ def inference(nets, threads, rounds, seconds, schema, folder):
                 differences = deployed.differences(servers)
                 say(f"{name}, batch {batch}: outputs differ by {differences}")
                 more = ["-weights", deployed.weights, "-phase", "TEST", "-batch", str(batch)]
-                for t in threads:
-                    ms = cortado(deployed.net, t, 1, *more, ceiling="off")["forward_without_data_ms"]
-                    iterations = iterations_for(ms, seconds)
-                    figures = {p: [] for p in ["Cortado", *servers]}
-                    for _ in range(rounds):
-                        ours = cortado(deployed.net, t, iterations, *more, ceiling="off")
-                        figures["Cortado"].append(ours["forward_without_data_ms"])
-                        for peer, server in servers.items():
-                            figures[peer].append(server.ms(t, iterations))
+
+                def ours(t, iterations):
+                    return cortado(deployed.net, t, iterations, *more, ceiling="off")["forward_without_data_ms"]
+
+                for t, iterations, figures in in_turn(threads, rounds, seconds, ours, servers):
                     records.append(record(figures, net=name, batch=batch, threads=t, iterations=iterations,
                                           differences=differences))
                     say(f"{name}, batch {batch}, threads: {t}: {figures_text(records[-1])}")

@@ -1,6 +1,7 @@
 """The records of measure.py as Markdown."""
 
 import math
+from statistics import median
 
 
 def geometric_mean(values):
@@ -46,6 +47,18 @@ def means(records, keys):
     return "\n".join(lines) + "\n"
 
 
+def gains(records):
+    """A line for each number of threads above one: how many times as fast Cortado is with them, in the same rounds."""
+    rounds = {(r["net"], r["threads"]): r["rounds_ms"]["Cortado"] for r in records}
+    lines = []
+    for t in sorted({t for _, t in rounds} - {1}):
+        of = {net: median(one / some for one, some in zip(rounds[net, 1], rounds[net, t]))
+              for net, n in rounds if n == t and (net, 1) in rounds}
+        if of:
+            lines.append(f"- from 1 to {t} threads: " + ", ".join(f"{net} {gain:.2f}" for net, gain in of.items()) + "\n")
+    return "".join(lines)
+
+
 def training(records, ceiling):
     """`ceiling`: GFLOP/s of one core."""
     columns = programs(records, "ms")
@@ -57,13 +70,7 @@ def training(records, ceiling):
         rows.append([r["net"], r["threads"], *[timed(r, p) for p in columns], best, undisturbed(r), number(least), share])
     text = table(["net", "threads", *columns, "best peer / Cortado", "of the least times", "ceiling", "share"], rows)
     text += "\n" + means(records, "nets")
-    single = {r["net"]: r["ms"]["Cortado"] for r in records if r["threads"] == 1}
-    for t in sorted({r["threads"] for r in records} - {1}):
-        gains = {r["net"]: single[r["net"]] / r["ms"]["Cortado"]
-                 for r in records if r["threads"] == t and r["net"] in single}
-        if gains:
-            text += f"- from 1 to {t} threads: " + ", ".join(f"{n} {g:.2f}" for n, g in gains.items()) + "\n"
-    return text
+    return text + gains(records)
 
 
 def inference(records):

@@ -377,9 +377,9 @@ fn add_taps<T: Real>(
         let data = &dy.data[(some - lines.start) * line * dy.step..];
         let mut column = 0;
         while column < width {
-            // Fours, or the rest in equal parts.
+            // As many as go, or the rest in equal parts.
             let left = (width - column) / lanes;
-            let vectors = left.div_ceil(left.div_ceil(4));
+            let vectors = left.div_ceil(left.div_ceil(kernels.tap_vectors()));
             for first in (0..depth).step_by(kernels.taps(vectors)) {
                 let tile = Taps {
                     taps: std::array::from_fn(|i| tap(first + i)),

@@ -32,6 +32,25 @@ fn with_blocks<T: Real>(
     });
 }
 
+/// As many sums as the largest vector has lanes; a smaller one's channels come again and again.
+const SUMS: usize = 16;
+
+/// Sums of every `SUMS`th number.
+#[inline(always)]
+fn side_by_side<T: Real>(numbers: &[T]) -> [f64; SUMS] {
+    let mut sums = [0.0; SUMS];
+    let (many, rest) = numbers.as_chunks::<SUMS>();
+    for numbers in many {
+        for i in 0..SUMS {
+            sums[i] += numbers[i].as_f64();
+        }
+    }
+    for (i, x) in rest.iter().enumerate() {
+        sums[i] += x.as_f64();
+    }
+    sums
+}
+
 impl Convolution {
     /// [`Convolution::forward`] of images that may lie in blocks where it [takes blocks](Convolution::takes_blocks).
     pub fn forward_laid<T: Real>(&self, x: &[T], w: &[T], layouts: Layouts, end: &Ending<T>, y: &mut [T]) {
@@ -154,11 +173,16 @@ impl Convolution {
             |first, db| {
                 for (i, db) in db.chunks_exact_mut(lanes).enumerate() {
                     let blocks = dy.chunks_exact(pixels * lanes).skip(first / lanes + i);
-                    let mut sums = [0.0; 16];
-                    for pixel in blocks.step_by(outputs / lanes).flat_map(|block| block.chunks_exact(lanes)) {
-                        sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x.as_f64());
+                    let mut sums = [0.0; SUMS];
+                    for block in blocks.step_by(outputs / lanes) {
+                        let more = side_by_side(block);
+                        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                     }
-                    db.iter_mut().zip(sums).for_each(|(db, sum)| *db += T::from_f64(sum));
+                    let (sums, others) = sums.split_at_mut(lanes);
+                    for others in others.chunks_exact(lanes) {
+                        sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
+                    }
+                    db.iter_mut().zip(sums).for_each(|(db, &mut sum)| *db += T::from_f64(sum));
                 }
             },
         );

@@ -282,7 +282,7 @@ where
             heights!(narrow, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
             heights!(narrow, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         ],
-        taps: [(12, taps::<T, 12, 1>), (12, taps::<T, 12, 2>), (8, taps::<T, 8, 3>), (6, taps::<T, 6, 4>)],
+        taps: &[(12, taps::<T, 12, 1>), (12, taps::<T, 12, 2>), (8, taps::<T, 8, 3>), (6, taps::<T, 6, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,
         fence: fence::<T>,

@@ -201,7 +201,7 @@ impl<T: Real> Table<T> {
             &[narrow::<T, 1, 1>, narrow::<T, 2, 1>, narrow::<T, 3, 1>, narrow::<T, 4, 1>],
             &[narrow::<T, 1, 2>, narrow::<T, 2, 2>, narrow::<T, 3, 2>, narrow::<T, 4, 2>],
         ],
-        taps: [(4, taps::<T, 4, 1>), (2, taps::<T, 2, 2>), (2, taps::<T, 2, 3>), (2, taps::<T, 2, 4>)],
+        taps: &[(4, taps::<T, 4, 1>), (2, taps::<T, 2, 2>), (2, taps::<T, 2, 3>), (2, taps::<T, 2, 4>)],
         copy: copy::<T>,
         stream: stream::<T>,
         fence,

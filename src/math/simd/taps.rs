@@ -27,11 +27,16 @@ pub(crate) struct Taps<'a, T> {
     pub out_step: usize,
 }
 
-/// For 1 to 4 vectors of outputs the kernel and its taps.
-pub(super) type Table<T> = [(usize, unsafe fn(&Taps<T>)); 4];
+/// For one vector of outputs and more, the taps of a tile and its kernel.
+pub(super) type Table<T> = &'static [(usize, unsafe fn(&Taps<T>))];
 
 impl<T: Real> Kernels<T> {
-    /// Taps of a tile of so many vectors, four at most.
+    /// Most vectors of such a tile.
+    pub(crate) fn tap_vectors(&self) -> usize {
+        self.taps.len()
+    }
+
+    /// Taps of a tile of so many vectors.
     pub(crate) fn taps(&self, vectors: usize) -> usize {
         self.taps[vectors - 1].0
     }
