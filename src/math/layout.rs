@@ -204,9 +204,9 @@ unsafe fn store<T: Real>(
 ) {
     let lanes = if layout == Layout::Blocks { kernels.lanes() } else { 1 };
     for (i, from) in planes.chunks_exact(lanes * part.len()).enumerate() {
-        let to = image.part((i * pixels + part.start) * lanes, lanes * part.len());
+        let pixels = i * pixels + part.start..i * pixels + part.end;
         // SAFETY: promised by the caller.
-        let to = unsafe { std::slice::from_raw_parts_mut(to.at(0), to.len()) };
+        let to = unsafe { image.slice(pixels.start * lanes..pixels.end * lanes) };
         match layout {
             Layout::Planes => far.copy(from, to),
             Layout::Blocks => far.write(to, |at, to| {

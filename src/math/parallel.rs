@@ -4,20 +4,18 @@
 //! `grain` is the smallest piece worth handing to another thread; a piece of about 10 microseconds is right.
 
 use super::Real;
+use super::shared::Shared;
 use super::simd::vectorised;
 pub(crate) use super::team::join;
+use std::ops::Range;
 
-/// Calls `f` with every index below `n`, in pieces of at most `grain`.
-pub fn for_each_index(n: usize, grain: usize, f: impl Fn(usize) + Sync) {
-    halve(0, n, grain.max(1), &f);
-}
-
-fn halve(begin: usize, end: usize, grain: usize, f: &(impl Fn(usize) + Sync)) {
-    if end - begin <= grain {
-        return (begin..end).for_each(f);
+/// Calls `f` with the pieces of a range. All loops are this one function: what the pool's code for a call weighs is paid for once.
+fn for_each_range(range: Range<usize>, grain: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+    if range.len() <= grain {
+        return f(range);
     }
-    let middle = begin + middle(end - begin, grain);
-    join(|| halve(begin, middle, grain, f), || halve(middle, end, grain, f));
+    let middle = range.start + middle(range.len(), grain);
+    join(|| for_each_range(range.start..middle, grain, f), || for_each_range(middle..range.end, grain, f));
 }
 
 /// Half of `len`, rounded up to whole grains.
@@ -25,21 +23,22 @@ fn middle(len: usize, grain: usize) -> usize {
     len.div_ceil(grain).div_ceil(2) * grain
 }
 
+/// Calls `f` with every index below `n`, in pieces of at most `grain`.
+pub fn for_each_index(n: usize, grain: usize, f: impl Fn(usize) + Sync) {
+    for_each_range(0..n, grain.max(1), &|range| range.for_each(&f));
+}
+
 /// Calls `f(offset, chunk)` for chunks of `grain` elements (the last may be shorter), compiled for wide vectors
 /// when `f` is inlined.
 pub fn for_each_chunk<A: Send>(a: &mut [A], grain: usize, f: impl Fn(usize, &mut [A]) + Sync) {
-    fn go<A: Send>(offset: usize, a: &mut [A], grain: usize, f: &(impl Fn(usize, &mut [A]) + Sync)) {
-        if a.len() <= grain {
-            if !a.is_empty() {
-                vectorised(|| f(offset, a));
-            }
-            return;
+    let a = Shared::new(a);
+    for_each_range(0..a.len(), grain.max(1), &|range| {
+        // SAFETY: each piece is called for once.
+        let (offset, a) = (range.start, unsafe { a.slice(range) });
+        if !a.is_empty() {
+            vectorised(|| f(offset, a));
         }
-        let middle = middle(a.len(), grain);
-        let (left, right) = a.split_at_mut(middle);
-        join(|| go(offset, left, grain, f), || go(offset + middle, right, grain, f));
-    }
-    go(0, a, grain.max(1), &f);
+    });
 }
 
 /// [`for_each_chunk`] over two slices of equal length side by side.
@@ -49,26 +48,15 @@ pub fn for_each_chunk2<A: Send, B: Send>(
     grain: usize,
     f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
 ) {
-    fn go<A: Send, B: Send>(
-        offset: usize,
-        a: &mut [A],
-        b: &mut [B],
-        grain: usize,
-        f: &(impl Fn(usize, &mut [A], &mut [B]) + Sync),
-    ) {
-        if a.len() <= grain {
-            if !a.is_empty() {
-                vectorised(|| f(offset, a, b));
-            }
-            return;
+    debug_assert!(a.len() == b.len());
+    let (a, b) = (Shared::new(a), Shared::new(b));
+    for_each_range(0..a.len().min(b.len()), grain.max(1), &|range| {
+        // SAFETY: each piece is called for once.
+        let (offset, a, b) = (range.start, unsafe { a.slice(range.clone()) }, unsafe { b.slice(range) });
+        if !a.is_empty() {
+            vectorised(|| f(offset, a, b));
         }
-        let middle = middle(a.len(), grain);
-        let ((a, a2), (b, b2)) = (a.split_at_mut(middle), b.split_at_mut(middle));
-        join(|| go(offset, a, b, grain, f), || go(offset + middle, a2, b2, grain, f));
-    }
-    let n = a.len().min(b.len());
-    debug_assert!(a.len() == n && b.len() == n);
-    go(0, &mut a[..n], &mut b[..n], grain.max(1), &f);
+    });
 }
 
 /// [`for_each_chunk`] over three slices of equal length side by side.
@@ -79,33 +67,22 @@ pub fn for_each_chunk3<A: Send, B: Send, C: Send>(
     grain: usize,
     f: impl Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync,
 ) {
-    fn go<A: Send, B: Send, C: Send>(
-        offset: usize,
-        a: &mut [A],
-        b: &mut [B],
-        c: &mut [C],
-        grain: usize,
-        f: &(impl Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync),
-    ) {
-        if a.len() <= grain {
-            if !a.is_empty() {
-                vectorised(|| f(offset, a, b, c));
-            }
-            return;
+    debug_assert!(a.len() == b.len() && b.len() == c.len());
+    let (a, b, c) = (Shared::new(a), Shared::new(b), Shared::new(c));
+    for_each_range(0..a.len().min(b.len()).min(c.len()), grain.max(1), &|range| {
+        let offset = range.start;
+        // SAFETY: each piece is called for once.
+        let (a, b, c) =
+            unsafe { (a.slice(range.clone()), b.slice(range.clone()), c.slice(range)) };
+        if !a.is_empty() {
+            vectorised(|| f(offset, a, b, c));
         }
-        let middle = middle(a.len(), grain);
-        let ((a, a2), (b, b2)) = (a.split_at_mut(middle), b.split_at_mut(middle));
-        let (c, c2) = c.split_at_mut(middle);
-        join(|| go(offset, a, b, c, grain, f), || go(offset + middle, a2, b2, c2, grain, f));
-    }
-    let n = a.len().min(b.len()).min(c.len());
-    debug_assert!(a.len() == n && b.len() == n && c.len() == n);
-    go(0, &mut a[..n], &mut b[..n], &mut c[..n], grain.max(1), &f);
+    });
 }
 
 /// Sum of `f(i..j)` over the ranges of `grain` indices below `n`, added pairwise in an order that `n` and `grain`
 /// fix.
-pub fn sum(n: usize, grain: usize, f: impl Fn(std::ops::Range<usize>) -> f64 + Sync) -> f64 {
+pub fn sum(n: usize, grain: usize, f: impl Fn(Range<usize>) -> f64 + Sync) -> f64 {
     reduce(n, grain, 0.0, f, |a, b| a + b)
 }
 
@@ -115,24 +92,24 @@ pub fn reduce<R: Send>(
     n: usize,
     grain: usize,
     empty: R,
-    f: impl Fn(std::ops::Range<usize>) -> R + Sync,
+    f: impl Fn(Range<usize>) -> R + Sync,
     combine: impl Fn(R, R) -> R + Sync,
 ) -> R {
     fn go<R: Send>(
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         grain: usize,
-        f: &(impl Fn(std::ops::Range<usize>) -> R + Sync),
-        combine: &(impl Fn(R, R) -> R + Sync),
+        f: &(dyn Fn(Range<usize>) -> R + Sync),
+        combine: &(dyn Fn(R, R) -> R + Sync),
     ) -> R {
         if range.len() <= grain {
-            return vectorised(|| f(range));
+            return f(range);
         }
         let middle = range.start + middle(range.len(), grain);
         let (a, b) =
             join(|| go(range.start..middle, grain, f, combine), || go(middle..range.end, grain, f, combine));
         combine(a, b)
     }
-    if n == 0 { empty } else { go(0..n, grain.max(1), &f, &combine) }
+    if n == 0 { empty } else { go(0..n, grain.max(1), &|range| vectorised(|| f(range)), &combine) }
 }
 
 /// Sum in double precision of `f(x)` over a slice; for short slices inside a chunk, on this thread.

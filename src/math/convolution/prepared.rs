@@ -108,9 +108,8 @@ pub(super) fn order<T: Real>(
     let out = Shared::new(out);
     for_each_index(panels(kernels).count(lanes), 1, |i| {
         let panel = panels(kernels).panel(i, lanes);
-        let part = out.part(panel.start * depth, panel.width * depth);
         // SAFETY: panels lie one after another, and no other task has this one.
-        let part = unsafe { std::slice::from_raw_parts_mut(part.at(0), part.len()) };
+        let part = unsafe { out.slice(panel.start * depth..(panel.start + panel.width) * depth) };
         if panel.len < panel.width {
             part.fill(T::zero());
         }
@@ -170,9 +169,9 @@ fn multiply<T: Real>(plan: &Convolution, windows: &Columns<T>, w: &[T], end: &En
             let k = blocks.block(task / cuts);
             let row = split.panel(task % cuts, pixels);
             let lanes = if cuts == 1 { 0..pixels } else { row.start..row.start + row.len };
-            let part = out.part(k.start * pixels + lanes.start * k.len(), lanes.len() * k.len());
+            let start = k.start * pixels + lanes.start * k.len();
             // SAFETY: panels of blocks lie one after another, and no other task has these.
-            let part = unsafe { std::slice::from_raw_parts_mut(part.at(0), part.len()) };
+            let part = unsafe { out.slice(start..start + lanes.len() * k.len()) };
             if cuts == 1 {
                 windows.pack(kernels, lanes, k, split, part);
             } else {

@@ -60,9 +60,8 @@ impl Tiles {
                     to_blocks(kernels, &x.data[images.start * x.image..], [from, plane], x_blocks);
                     let y_shared = Shared::new(&mut *y_blocks);
                     Work { tiles: &tiles, kernels, filters, x: x_blocks, end, y: y_shared }.with(u);
-                    let part = out.part(images.start * y.image, images.len() * y.image);
                     // SAFETY: no other task has these images.
-                    let part = unsafe { std::slice::from_raw_parts_mut(part.at(0), part.len()) };
+                    let part = unsafe { out.slice(images.start * y.image..images.end * y.image) };
                     to_planes(kernels, y_blocks, [to, pixels], part);
                 });
             });
