@@ -154,9 +154,9 @@ pub trait Layer<T: Real>: Send {
         false
     }
 
-    /// Whether it reads and writes blobs whose channels lie in blocks ([`Layout::Blocks`](crate::math::Layout)) on the host; `need_backward`
-    /// says whether in backward passes, too. Each call then says which of them lie so.
-    fn blocks(&self, _need_backward: bool) -> InBlocks {
+    /// Whether it reads and writes blobs whose channels lie in blocks ([`Layout::Blocks`](crate::math::Layout)) on the host, in all passes.
+    /// Each call then says which of them lie so.
+    fn blocks(&self) -> InBlocks {
         InBlocks::Never
     }
 

@@ -62,9 +62,34 @@ pub(super) unsafe fn turn_back<T: Real>(
     }
 }
 
-/// Blocks of an image to turn that are worth a thread.
-fn turn_grain(len: usize) -> usize {
-    (1usize << 13).div_ceil(len)
+/// How a batch of so many channels and pixels is cut into blocks, the last of each image with as many channels as are left.
+struct Blocks {
+    channels: usize,
+    pixels: usize,
+    lanes: usize,
+}
+
+impl Blocks {
+    /// Blocks of an image.
+    fn count(&self) -> usize {
+        self.channels.div_ceil(self.lanes)
+    }
+
+    /// Numbers of a block.
+    fn len(&self) -> usize {
+        self.lanes * self.pixels
+    }
+
+    /// Blocks that are worth a thread.
+    fn grain(&self) -> usize {
+        (1usize << 13).div_ceil(self.len())
+    }
+
+    /// Where the planes of a block of the batch begin, and how many there are.
+    fn planes(&self, nth: usize) -> (usize, usize) {
+        let (image, first) = (nth / self.count(), nth % self.count() * self.lanes);
+        ((image * self.channels + first) * self.pixels, self.lanes.min(self.channels - first))
+    }
 }
 
 /// Turns a batch of so many channels and pixels from planes into blocks, the last of which is filled up with zeros.
@@ -74,17 +99,15 @@ pub(crate) fn to_blocks<T: Real>(
     [channels, pixels]: [usize; 2],
     to: &mut [T],
 ) {
-    let (lanes, blocks) = (kernels.lanes(), channels.div_ceil(kernels.lanes()));
-    let len = lanes * pixels;
-    for_each_chunk(to, turn_grain(len) * len, |at, to| {
-        for (i, to) in to.chunks_exact_mut(len).enumerate() {
-            let (image, first) = ((at / len + i) / blocks, (at / len + i) % blocks * lanes);
-            let count = lanes.min(channels - first);
+    let lanes = kernels.lanes();
+    let blocks = Blocks { channels, pixels, lanes };
+    for_each_chunk(to, blocks.grain() * blocks.len(), |at, to| {
+        for (i, to) in to.chunks_exact_mut(blocks.len()).enumerate() {
+            let (start, count) = blocks.planes(at / blocks.len() + i);
             if count < lanes {
                 to.fill(T::zero());
             }
-            let from = &from[(image * channels + first) * pixels..];
-            transpose(kernels, from, pixels, count, pixels, lanes, to);
+            transpose(kernels, &from[start..], pixels, count, pixels, lanes, to);
         }
     });
 }
@@ -96,16 +119,14 @@ pub(crate) fn to_planes<T: Real>(
     [channels, pixels]: [usize; 2],
     to: &mut [T],
 ) {
-    let (lanes, blocks) = (kernels.lanes(), channels.div_ceil(kernels.lanes()));
-    let len = lanes * pixels;
+    let blocks = Blocks { channels, pixels, lanes: kernels.lanes() };
     let batch = to.len() / (channels * pixels).max(1);
     let to = Shared::new(to);
-    for_each_index(batch * blocks, turn_grain(len), |nth| {
-        let (image, first) = (nth / blocks, nth % blocks * lanes);
-        let count = lanes.min(channels - first);
-        let part = to.part((image * channels + first) * pixels, count * pixels);
+    for_each_index(batch * blocks.count(), blocks.grain(), |nth| {
+        let (start, count) = blocks.planes(nth);
+        let part = to.part(start, count * pixels);
         // SAFETY: the part holds the planes in use of a block, which no other task has.
-        unsafe { turn_back(kernels, &from[nth * len..][..len], count, pixels, part.at(0)) };
+        unsafe { turn_back(kernels, &from[nth * blocks.len()..][..blocks.len()], count, pixels, part.at(0)) };
     });
 }
 
@@ -212,6 +233,67 @@ unsafe fn store<T: Real>(
             Layout::Blocks => far.write(to, |at, to| {
                 transpose(kernels, &from[at / lanes..], part.len(), lanes, to.len() / lanes, lanes, to);
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that lie in blocks, or from there back.
+    fn laid(x: &[f64], [channels, pixels]: [usize; 2], layout: Layout, forth: bool) -> Vec<f64> {
+        let kernels = simd::kernels::<f64>(Isa::detect());
+        let mut to = x.to_vec();
+        match (layout, forth) {
+            (Layout::Planes, _) => (),
+            (Layout::Blocks, true) => to_blocks(kernels, x, [channels, pixels], &mut to),
+            (Layout::Blocks, false) => to_planes(kernels, x, [channels, pixels], &mut to),
+        }
+        to
+    }
+
+    #[test]
+    fn blocks_hold_the_channels_of_a_pixel_side_by_side() {
+        let (lanes, pixels) = (Layout::Blocks.lanes::<f64>(), 7);
+        for channels in [2 * lanes, 2 * lanes - 1] {
+            let kernels = simd::kernels::<f64>(Isa::detect());
+            let x: Vec<f64> = (0..3 * channels * pixels).map(|i| i as f64 + 1.0).collect();
+            let mut blocks = vec![f64::NAN; 3 * 2 * lanes * pixels];
+            to_blocks(kernels, &x, [channels, pixels], &mut blocks);
+            for (i, &number) in blocks.iter().enumerate() {
+                let (block, pixel) = (i / lanes / pixels, i / lanes % pixels);
+                let (image, channel) = (block / 2, block % 2 * lanes + i % lanes);
+                let expected =
+                    if channel < channels { x[(image * channels + channel) * pixels + pixel] } else { 0.0 };
+                assert_eq!(number, expected, "number {i} of {channels} channels");
+            }
+            let mut back = vec![f64::NAN; x.len()];
+            to_planes(kernels, &blocks, [channels, pixels], &mut back);
+            assert_eq!(back, x, "{channels} channels");
+        }
+    }
+
+    #[test]
+    fn pieces_are_planes_however_images_lie() {
+        // The last batch is written past the caches.
+        for (batch, pixels) in [(2, 9), (1, 5000), (3, 11000)] {
+            let channels = 16;
+            let sizes = [channels, pixels];
+            let x: Vec<f64> = (0..batch * channels * pixels).map(|i| (i * 31 % 1009) as f64).collect();
+            let layouts = [Layout::Planes, Layout::Blocks];
+            for (bottom, top) in layouts.into_iter().flat_map(|bottom| layouts.map(|top| (bottom, top))) {
+                let data = laid(&x, sizes, bottom, true);
+                let mut y = vec![f64::NAN; x.len()];
+                let from =
+                    [Images { data: &data, layout: bottom }, Images { data: &x, layout: Layout::Planes }];
+                for_each_piece(sizes, from, (&mut y, top), |[a, b], [to, _aside], len| {
+                    assert!(a.len() == channels * len && to.len() == a.len());
+                    to.iter_mut().zip(a.iter().zip(b)).for_each(|(to, (a, b))| *to = 1000.0 * a + b);
+                });
+                let expected: Vec<f64> = x.iter().map(|x| 1001.0 * x).collect();
+                assert!(laid(&y, sizes, top, false) == expected, "{batch} images from {bottom:?} to {top:?}");
+            }
         }
     }
 }

@@ -72,8 +72,7 @@ pub fn for_each_chunk3<A: Send, B: Send, C: Send>(
     for_each_range(0..a.len().min(b.len()).min(c.len()), grain.max(1), &|range| {
         let offset = range.start;
         // SAFETY: each piece is called for once.
-        let (a, b, c) =
-            unsafe { (a.slice(range.clone()), b.slice(range.clone()), c.slice(range)) };
+        let (a, b, c) = unsafe { (a.slice(range.clone()), b.slice(range.clone()), c.slice(range)) };
         if !a.is_empty() {
             vectorised(|| f(offset, a, b, c));
         }

@@ -48,7 +48,7 @@ pub(super) fn settle<T: Real>(net: &mut Net<T>) -> Result<()> {
     for node in net.nodes.iter().filter(|node| node.leader.is_none()) {
         let blobs = || node.along.bottom.iter().chain(&node.along.top).map(|&b| buffer(b));
         let own = [&node.bottom, &node.along.top].map(Vec::len);
-        match node.layer.blocks(node.need_backward) {
+        match node.layer.blocks() {
             InBlocks::Alike(channels) => {
                 blobs().zip(channels).for_each(|(b, channels)| uses[b].join(channels, lanes));
                 alike.push(node);
@@ -238,7 +238,8 @@ mod tests {
             + &with("Pooling", "q", "p", "q", "pooling_param { kernel_size: 3 stride: 1 pad: 1 }")
             + &layer("Concat", "dq", &["d", "e", "q"], "dq")
             + &convolution("f", "dq", 64, 1, "stride: 2")
-            + &layer("TanH", "th", &["f"], "th")
+            + &with("LRN", "n", "f", "n", "lrn_param { local_size: 5 alpha: 0.7 beta: 0.75 }")
+            + &layer("TanH", "th", &["n"], "th")
             + &convolution("g", "th", 32, 3, "")
             + &layer("Eltwise", "h", &["g", "g"], "h")
             + &with("InnerProduct", "y", "h", "y", inner)
@@ -267,7 +268,7 @@ mod tests {
         assert!(none.is_empty() && gradients.iter().any(|g| g.abs() > 1e-3));
         for (fusion, debug) in [(true, false), (false, false), (true, true)] {
             let (these, theirs, in_blocks) = run(&Keep::Outputs, fusion, debug);
-            for name in ["a", "b", "c", "sum", "p", "d", "e", "q", "dq", "f", "th"] {
+            for name in ["a", "b", "c", "sum", "p", "d", "e", "q", "dq", "f", "n", "th"] {
                 assert!(in_blocks.iter().any(|n| n == name), "{name} of {in_blocks:?}");
             }
             // The inner product reads planes.

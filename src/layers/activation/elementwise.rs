@@ -57,7 +57,7 @@ impl<T: Real, F: Function<T>> Layer<T> for Elementwise<F> {
         Sharing::InPlace
     }
 
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         InBlocks::Alike(Vec::new())
     }
 

@@ -242,7 +242,7 @@ impl<T: Real> Layer<T> for Eltwise<T> {
         if self.operation == EltwiseOp::Sum { Tail::length(chain, None) } else { 0 }
     }
 
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         InBlocks::Alike(Vec::new())
     }
 

@@ -162,7 +162,7 @@ impl<T: Real> Layer<T> for BatchNorm<T> {
         if reads_more { 0 } else { Tail::length(chain, Some(self.shape)) }
     }
 
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         InBlocks::Alike(vec![self.shape; 2])
     }
 

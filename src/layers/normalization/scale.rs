@@ -147,7 +147,7 @@ impl<T: Real> Layer<T> for Scale<T> {
         if self.two { 0 } else { Tail::length(chain, None) }
     }
 
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         if self.two { InBlocks::Never } else { InBlocks::Alike(vec![self.shape; 2]) }
     }
 

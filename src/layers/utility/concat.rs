@@ -102,7 +102,7 @@ impl<T: Real> Layer<T> for Concat {
         if self.single { Sharing::DataAndDiff } else { Sharing::None }
     }
 
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         // Whole blocks of channels lie one after another as channels do.
         if self.single { InBlocks::Never } else { InBlocks::Alike(self.channels.clone()) }
     }

@@ -39,7 +39,7 @@ impl<T: Real> Layer<T> for Split {
         Sharing::Data
     }
 
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         InBlocks::Alike(Vec::new())
     }
 

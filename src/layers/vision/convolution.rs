@@ -230,7 +230,7 @@ impl<T: Real> Layer<T> for Convolution<T> {
         true
     }
 
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         let Some(engine) = self.engine.as_ref().filter(|engine| engine.takes_blocks::<T>()) else {
             return InBlocks::Never;
         };

@@ -200,7 +200,7 @@ impl<T: Real> Lrn<T> {
 }
 
 impl<T: Real> Layer<T> for Lrn<T> {
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         let [dim, height, width] = self.image;
         let channels = Channels { outer: self.batch, dim, inner: height * width };
         if self.is_across() { InBlocks::Apart([channels; 2]) } else { InBlocks::Never }

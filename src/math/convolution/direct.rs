@@ -5,6 +5,7 @@
 //! loaded from it for each tap: stretches of a line are neighbours in memory.
 
 use super::Geometry;
+use super::products::{Pixels, Products, turn};
 use super::windows::Windows;
 use crate::math::Real;
 use crate::math::gemm::Ending;
@@ -12,7 +13,7 @@ use crate::math::gemm::pack::{Source, Split};
 use crate::math::parallel::{for_each_chunk, for_each_index};
 use crate::math::scratch::scratch;
 use crate::math::shared::Shared;
-use crate::math::simd::{Correlate, Kernels, Patch, Run, TAPS, Taps, Turn};
+use crate::math::simd::{Kernels, Patch, TAPS};
 use std::ops::Range;
 
 /// Bytes of a band of all channels, which should stay in the second-level cache.
@@ -21,8 +22,6 @@ const BAND: usize = 384 << 10;
 const TASKS: usize = 32;
 /// Lines that are worth a band.
 const LINES: usize = 8;
-/// Pixels whose gradient stays in the first-level cache.
-const PIXELS: usize = 128;
 /// Bytes of sums that stay in the second-level cache beside a band.
 const NEAR: usize = 256 << 10;
 /// Partial sums of a weight gradient at most, multiply-adds that are worth one, and bytes of all of them.
@@ -72,15 +71,6 @@ impl<T> Gradient<'_, T> {
             Gradient::Blocks { channels, .. } => *channels,
         }
     }
-}
-
-/// The gradient of some lines with outputs of a pixel side by side.
-#[derive(Clone, Copy)]
-struct Pixels<'a, T> {
-    data: &'a [T],
-    /// Numbers from pixel to pixel, and from one vector of outputs to the next.
-    step: usize,
-    vector: usize,
 }
 
 /// How a batch is cut into bands of lines.
@@ -256,28 +246,28 @@ impl Direct {
                 let sums = Shared::new(sums);
                 for item in items * part / parts..items * (part + 1) / parts {
                     let (sample, lines) = bands.band(item);
-                    let dy = match dy {
-                        Gradient::Planes(planes) => planes,
+                    let add = |dy: Pixels<T>| {
+                        self.with_band(windows, x, sample, &lines, |band, plane| {
+                            let (lines, channels) = (lines.clone(), x.channels);
+                            let products =
+                                Products { kernels, windows, lines, band, plane, channels, dy, width };
+                            let is_turned = dy.step == width && self.correlates(windows);
+                            if is_turned { products.correlate(&sums) } else { products.add_taps(&sums) }
+                        });
+                    };
+                    match dy {
+                        Gradient::Planes(planes) => {
+                            // A part of the outputs starts within the first pixel, and is as long as the others.
+                            scratch((lines.len() * line + 1) * width, |turned: &mut [T]| {
+                                turn(kernels, windows, planes, sample, &lines, width, turned);
+                                add(Pixels { data: turned, step: width, vector: lanes });
+                            });
+                        }
                         Gradient::Blocks { data, .. } => {
                             let at = sample * outputs * pixels + lines.start * line * lanes;
-                            let pixels = Pixels { data: &data[at..], step: lanes, vector: pixels * lanes };
-                            self.with_band(windows, x, sample, &lines, |band, plane| {
-                                let image = (band, plane, x.channels);
-                                add_taps(kernels, windows, &lines, image, pixels, &sums, width);
-                            });
-                            continue;
+                            add(Pixels { data: &data[at..], step: lanes, vector: pixels * lanes });
                         }
-                    };
-                    // A part of the outputs starts within the first pixel, and is as long as the others.
-                    scratch((lines.len() * line + 1) * width, |turned: &mut [T]| {
-                        turn(kernels, windows, dy, sample, &lines, width, turned);
-                        self.with_band(windows, x, sample, &lines, |band, plane| {
-                            let image = (band, plane, x.channels);
-                            let add = if self.correlates(windows) { correlate } else { add_taps };
-                            let pixels = Pixels { data: turned, step: width, vector: lanes };
-                            add(kernels, windows, &lines, image, pixels, &sums, width);
-                        });
-                    });
+                    }
                 }
             });
             // The parts one after another, then turned.
@@ -335,110 +325,5 @@ fn tiles<T: Real>(kernels: &Kernels<T>, windows: &Windows, lines: &Range<usize>,
         // SAFETY: stretches start in the band, behind which there are two vectors of numbers; the panel and y were
         // checked by the caller, whose rows of these lines no other task has.
         unsafe { kernels.patch(&tile) };
-    }
-}
-
-/// The gradient of some lines with the outputs of a pixel side by side, `width` apart.
-fn turn<T: Real>(
-    kernels: &Kernels<T>,
-    windows: &Windows,
-    dy: &Batch<T>,
-    sample: usize,
-    lines: &Range<usize>,
-    width: usize,
-    turned: &mut [T],
-) {
-    let data = &dy.data[sample * dy.image..];
-    let run = Run { start: lines.start * windows.line, len: lines.len() * windows.line, ..Run::default() };
-    let mut starts = [0; 64];
-    for first in (0..dy.channels).step_by(starts.len()) {
-        let starts = &mut starts[..(dy.channels - first).min(64)];
-        starts.iter_mut().enumerate().for_each(|(i, start)| *start = (first + i) * windows.pixels);
-        let turn = Turn { data, lanes: starts, runs: &[run], width, panel: std::ptr::null_mut() };
-        kernels.turn(&turn, &mut turned[first..]);
-    }
-}
-
-/// Adds the products of a band (numbers, distance of channels, channels) with a turned gradient, for taps anywhere.
-fn add_taps<T: Real>(
-    kernels: &Kernels<T>,
-    windows: &Windows,
-    lines: &Range<usize>,
-    (band, plane, channels): (&[T], usize, usize),
-    dy: Pixels<T>,
-    sums: &Shared<T>,
-    width: usize,
-) {
-    let (lanes, count, line) = (kernels.lanes(), windows.taps.len(), windows.line);
-    let (depth, image) = (channels * count, band.as_ptr().wrapping_sub(windows.starts[lines.start]));
-    let tap = |i: usize| i.min(depth - 1) / count * plane + windows.taps[i.min(depth - 1) % count];
-    for some in lines.clone().step_by(PIXELS.div_ceil(line)) {
-        let starts = &windows.starts[some..lines.end.min(some + PIXELS.div_ceil(line))];
-        let data = &dy.data[(some - lines.start) * line * dy.step..];
-        let mut column = 0;
-        while column < width {
-            // As many as go, or the rest in equal parts.
-            let left = (width - column) / lanes;
-            let vectors = left.div_ceil(left.div_ceil(kernels.tap_vectors()));
-            for first in (0..depth).step_by(kernels.taps(vectors)) {
-                let tile = Taps {
-                    taps: std::array::from_fn(|i| tap(first + i)),
-                    image,
-                    starts,
-                    line,
-                    dy: data[column / lanes * dy.vector..].as_ptr(),
-                    dy_step: dy.step,
-                    dy_vector: dy.vector,
-                    out: sums.part(first * width, kernels.taps(vectors) * width).at(column),
-                    out_step: width,
-                };
-                // SAFETY: taps of these lines lie in the band, their pixels in `dy`; the sums are this task's own, and hold a tile
-                // more than there are taps.
-                unsafe { kernels.tap_products(vectors, &tile) };
-            }
-            column += vectors * lanes;
-        }
-    }
-}
-
-/// Adds the products of a band (numbers, distance of channels, channels) with a turned gradient.
-fn correlate<T: Real>(
-    kernels: &Kernels<T>,
-    windows: &Windows,
-    lines: &Range<usize>,
-    (band, plane, channels): (&[T], usize, usize),
-    dy: Pixels<T>,
-    sums: &Shared<T>,
-    width: usize,
-) {
-    let (taps, lanes) = (windows.taps_line, kernels.lanes());
-    let rows_of = windows.taps.len() / taps;
-    let (all, most) = (channels * rows_of, kernels.tap_rows(taps));
-    let mut first = 0;
-    while first < all {
-        let count = if all - first < most { 1 } else { most };
-        let mut rows = [0; 4];
-        for (i, row) in rows.iter_mut().enumerate().take(count) {
-            *row = (first + i) / rows_of * plane + windows.taps[(first + i) % rows_of * taps];
-        }
-        for column in (0..width).step_by(2 * lanes) {
-            let correlate = Correlate {
-                taps,
-                rows,
-                count,
-                image: band.as_ptr().wrapping_sub(windows.starts[lines.start]),
-                starts: &windows.starts[lines.clone()],
-                line: windows.line,
-                dy: dy.data[column..].as_ptr(),
-                dy_step: dy.step,
-                wide: width - column > lanes,
-                out: sums.part(first * taps * width, count * taps * width).at(column),
-                out_step: width,
-            };
-            // SAFETY: rows of taps and lines lie in the band, their pixels in `dy`; the sums are this task's own, and
-            // hold these rows of taps.
-            unsafe { kernels.correlate(&correlate) };
-        }
-        first += count;
     }
 }

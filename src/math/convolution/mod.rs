@@ -17,6 +17,7 @@ mod operands;
 mod outer;
 mod padded;
 mod prepared;
+mod products;
 #[cfg(test)]
 mod tests;
 mod thin;

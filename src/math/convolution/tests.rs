@@ -80,6 +80,16 @@ fn check<T: Real>(isa: Isa, g: &Geometry) {
     check_plan::<T>(isa, &Convolution::on(isa, g).expect("a valid geometry"));
 }
 
+/// Checks the plan that `change` makes, on every instruction set and in both number types.
+fn check_everywhere(g: &Geometry, change: impl Fn(&mut Convolution)) {
+    for isa in isas() {
+        let mut plan = Convolution::on(isa, g).expect("a valid geometry");
+        change(&mut plan);
+        check_plan::<f32>(isa, &plan);
+        check_plan::<f64>(isa, &plan);
+    }
+}
+
 fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
     let g = plan.geometry();
     let what = |pass: &str| format!("{isa:?} {} {pass} {g:?}", T::NAME);
@@ -228,10 +238,7 @@ fn geometries() -> Vec<Geometry> {
 #[test]
 fn every_pass_agrees_with_the_definition() {
     for g in geometries() {
-        for isa in isas() {
-            check::<f32>(isa, &g);
-            check::<f64>(isa, &g);
-        }
+        check_everywhere(&g, |_| ());
     }
 }
 
@@ -248,12 +255,9 @@ fn tiles_agree_with_the_definition() {
         square(3, 1, 17, 5, &[8, 11], 2, 1, 1, 1),
         square(1, 1, 6, 5, &[70, 66], 3, 1, 1, 1),
     ] {
-        for isa in isas() {
-            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+        check_everywhere(&g, |plan| {
             plan.winograd = Winograd::forced(&g, plan.output()).expect("kernels of 2 to 5");
-            check_plan::<f32>(isa, &plan);
-            check_plan::<f64>(isa, &plan);
-        }
+        });
     }
     // Many channels: sums in several blocks.
     check::<f32>(Isa::detect(), &square(2, 1, 530, 40, &[6, 6], 3, 1, 1, 1));
@@ -278,8 +282,7 @@ fn windows_read_in_place_agree_with_the_definition() {
         square(2, 2, 6, 128, &[23, 27], 7, 3, 2, 1),
         square(1, 1, 2, 70, &[80, 20], 4, 1, 1, 1),
     ] {
-        for isa in isas() {
-            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+        check_everywhere(&g, |plan| {
             plan.winograd = Winograd::default();
             let direct = Direct::suited(&g, plan.output());
             assert!(direct.is_some());
@@ -289,9 +292,7 @@ fn windows_read_in_place_agree_with_the_definition() {
                 let pad = (0..2).map(|i| (g.kernel[i] - 1) * g.dilation[i] - g.pad[i]).collect();
                 gather.direct = Direct::suited(&Geometry { pad, ..turned }, &g.input);
             }
-            check_plan::<f32>(isa, &plan);
-            check_plan::<f64>(isa, &plan);
-        }
+        });
     }
 }
 
@@ -321,12 +322,9 @@ fn one_image_with_few_windows_agrees_with_the_definition() {
         (square(1, 1, 160, 75, &[14, 13], 3, 1, 1, 1), true),
         (square(2, 2, 130, 140, &[12, 14], 3, 1, 1, 1), true),
     ] {
-        for isa in isas() {
-            let plan = Convolution::on(isa, &g).expect("a valid geometry");
+        check_everywhere(&g, |plan| {
             assert_eq!(plan.prepared_len::<f32>(Layouts::default()) > 0, is_prepared, "{g:?}");
-            check_plan::<f32>(isa, &plan);
-            check_plan::<f64>(isa, &plan);
-        }
+        });
     }
 }
 

@@ -309,20 +309,22 @@ mod tests {
                 let windows = i * windows..(i + 1) * windows;
                 max::backward(&dy[windows.clone()], &at[windows], &mut dx[i * pixels..][..pixels]);
             }
-            let (mut y_laid, mut taps) = (vec![0.0; y.len()], vec![0; y.len()]);
-            let far = Far::of(0);
-            forward(lanes, &turn(&x, lanes, pixels, true), &axes, &far, &mut y_laid, &mut taps);
-            let mut dx_laid = vec![f64::NAN; x.len()];
-            backward(lanes, &turn(&dy, lanes, windows, true), &axes, &far, &taps, &mut dx_laid);
             let what = format!("{lanes} lanes, {height} x {width}, window {kernel}/{stride}/{pad}");
-            assert_eq!(turn(&y_laid, lanes, windows, false), y, "{what}");
-            assert_eq!(turn(&dx_laid, lanes, pixels, false), dx, "{what}");
-            let taps = turn(&taps, lanes, windows, false);
-            for (i, (&tap, &at)) in taps.iter().zip(&at).enumerate() {
-                let (p, q) = (i % windows / axes[1].output, i % axes[1].output);
-                let (row, column) = (tap as usize / kernel, tap as usize % kernel);
-                let index = (p * stride + row - pad) * width + q * stride + column - pad;
-                assert_eq!(index, at as usize, "{what}");
+            // Through the caches and past them, as large blobs are written.
+            for far in [Far::of(0), Far::of(1 << 20)] {
+                let (mut y_laid, mut taps) = (vec![0.0; y.len()], vec![0; y.len()]);
+                forward(lanes, &turn(&x, lanes, pixels, true), &axes, &far, &mut y_laid, &mut taps);
+                let mut dx_laid = vec![f64::NAN; x.len()];
+                backward(lanes, &turn(&dy, lanes, windows, true), &axes, &far, &taps, &mut dx_laid);
+                assert_eq!(turn(&y_laid, lanes, windows, false), y, "{what}");
+                assert_eq!(turn(&dx_laid, lanes, pixels, false), dx, "{what}");
+                let taps = turn(&taps, lanes, windows, false);
+                for (i, (&tap, &at)) in taps.iter().zip(&at).enumerate() {
+                    let (p, q) = (i % windows / axes[1].output, i % axes[1].output);
+                    let (row, column) = (tap as usize / kernel, tap as usize % kernel);
+                    let index = (p * stride + row - pad) * width + q * stride + column - pad;
+                    assert_eq!(index, at as usize, "{what}");
+                }
             }
         }
     }

@@ -149,7 +149,7 @@ impl<T: Real> Layer<T> for Pooling {
         1..=if self.method == PoolMethod::Max { 2 } else { 1 }
     }
 
-    fn blocks(&self, _: bool) -> InBlocks {
+    fn blocks(&self) -> InBlocks {
         let suits = self.method == PoolMethod::Max && self.axes.is_some_and(|axes| blocks::suits(&axes));
         self.channels.filter(|_| suits).map_or(InBlocks::Never, |channels| InBlocks::Alike(channels.to_vec()))
     }

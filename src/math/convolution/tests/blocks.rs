@@ -72,12 +72,9 @@ fn few_channels_to_blocks_agree_with_the_definition() {
         // Several bands.
         square(1, 1, 3, 32, &[70, 66], 5, 2, 1, 1),
     ] {
-        for isa in isas() {
-            let plan = Convolution::on(isa, &g).expect("a valid geometry");
+        check_everywhere(&g, |plan| {
             assert!(plan.takes_blocks::<f32>() && plan.takes_blocks::<f64>() && plan.narrow.is_some());
-            check_plan::<f32>(isa, &plan);
-            check_plan::<f64>(isa, &plan);
-        }
+        });
     }
 }
 
@@ -116,13 +113,10 @@ fn images_in_blocks_agree_with_the_definition() {
         square(3, 1, 16, 96, &[17, 17], 3, 1, 1, 1),
         square(1, 1, 256, 32, &[8, 8], 3, 1, 1, 1),
     ] {
-        for isa in isas() {
-            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+        check_everywhere(&g, |plan| {
             plan.winograd = Winograd::forced(&g, plan.output()).unwrap_or_default();
             assert!(plan.takes_blocks::<f32>() && plan.takes_blocks::<f64>(), "{g:?}");
-            check_plan::<f32>(isa, &plan);
-            check_plan::<f64>(isa, &plan);
-        }
+        });
     }
     for g in [
         square(1, 1, 20, 64, &[13, 11], 1, 0, 1, 1),
@@ -197,10 +191,9 @@ fn weights_of_images_in_blocks_agree_with_the_definition() {
 
 #[test]
 fn weights_of_images_turned_into_blocks_agree_with_the_definition() {
-    let turned = |isa: Isa, g: &Geometry| {
-        let mut plan = Convolution::on(isa, g).expect("a valid geometry");
-        plan.winograd = Winograd { turned: Tiles::suited(g, plan.output()), ..Winograd::default() };
-        plan
+    let turn = |plan: &mut Convolution| {
+        let turned = Tiles::suited(plan.geometry(), plan.output());
+        plan.winograd = Winograd { turned, ..Winograd::default() };
     };
     for g in [
         square(7, 1, 16, 32, &[5, 6], 3, 1, 1, 1),
@@ -214,14 +207,12 @@ fn weights_of_images_turned_into_blocks_agree_with_the_definition() {
         // Many sums, few tiles.
         square(2, 1, 101, 98, &[5, 7], 3, 1, 1, 1),
     ] {
-        for isa in isas() {
-            check_plan::<f32>(isa, &turned(isa, &g));
-            check_plan::<f64>(isa, &turned(isa, &g));
-        }
+        check_everywhere(&g, turn);
     }
     // Many sums, many tiles: beside another way.
     let g = square(3, 1, 101, 93, &[30, 31], 3, 1, 1, 1);
-    let mut plan = turned(Isa::detect(), &g);
+    let mut plan = Convolution::new(&g).expect("a valid geometry");
+    turn(&mut plan);
     let (x, dy) = (noise::<f32>(plan.bottom_len(), 1), noise::<f32>(plan.top_len(), 4));
     let [mut dw, mut want] = [(); 2].map(|()| vec![0.25; plan.weights_len()]);
     plan.backward_weights(&x, &dy, &mut dw);
@@ -242,14 +233,11 @@ fn small_images_turned_into_blocks_agree_with_the_definition() {
         square(9, 1, 32, 96, &[13, 11], 2, 1, 1, 1),
     ] {
         let tiles = Tiles::suited(&g, &g.output().expect("a valid geometry")).expect("a kernel of 2 to 5");
-        for isa in isas() {
-            let mut plan = Convolution::on(isa, &g).expect("a valid geometry");
+        check_everywhere(&g, |plan| {
             plan.winograd = Winograd { small: [Some(tiles), Some(tiles.turned())], ..Winograd::default() };
-            let kernels = simd::kernels::<f32>(isa);
+            let kernels = simd::kernels::<f32>(plan.isa);
             assert!(plan.small(kernels, 0).is_some() && plan.small(kernels, 1).is_some());
-            check_plan::<f32>(isa, &plan);
-            check_plan::<f64>(isa, &plan);
-        }
+        });
     }
     let chosen = |g: Geometry| {
         Convolution::on(Isa::detect(), &g).expect("a valid geometry").winograd.small.map(|s| s.is_some())

@@ -1,0 +1,128 @@
+//! The gradient of weights from a band of an image: products of what each tap reads with the gradient of the outputs.
+
+use super::direct::Batch;
+use super::windows::Windows;
+use crate::math::Real;
+use crate::math::shared::Shared;
+use crate::math::simd::{Correlate, Kernels, Run, Taps, Turn};
+use std::ops::Range;
+
+/// Pixels whose gradient stays in the first-level cache.
+const PIXELS: usize = 128;
+
+/// The gradient of some lines with outputs of a pixel side by side.
+#[derive(Clone, Copy)]
+pub(super) struct Pixels<'a, T> {
+    pub data: &'a [T],
+    /// Numbers from pixel to pixel, and from one vector of outputs to the next.
+    pub step: usize,
+    pub vector: usize,
+}
+
+/// The products of a band with a gradient, summed over its pixels: a row of outputs for each tap of each channel.
+pub(super) struct Products<'a, T: 'static> {
+    pub kernels: &'a Kernels<T>,
+    pub windows: &'a Windows,
+    /// Lines of the output.
+    pub lines: Range<usize>,
+    /// What their windows read, padded, of so many channels that are `plane` numbers apart.
+    pub band: &'a [T],
+    pub plane: usize,
+    pub channels: usize,
+    pub dy: Pixels<'a, T>,
+    /// Outputs of a row, in whole vectors.
+    pub width: usize,
+}
+
+impl<T: Real> Products<'_, T> {
+    /// Adds them to sums, for taps anywhere.
+    pub(super) fn add_taps(&self, sums: &Shared<T>) {
+        let &Products { kernels, windows, ref lines, band, plane, channels, dy, width } = self;
+        let (lanes, count, line) = (kernels.lanes(), windows.taps.len(), windows.line);
+        let (depth, image) = (channels * count, band.as_ptr().wrapping_sub(windows.starts[lines.start]));
+        let tap = |i: usize| i.min(depth - 1) / count * plane + windows.taps[i.min(depth - 1) % count];
+        for some in lines.clone().step_by(PIXELS.div_ceil(line)) {
+            let starts = &windows.starts[some..lines.end.min(some + PIXELS.div_ceil(line))];
+            let data = &dy.data[(some - lines.start) * line * dy.step..];
+            let mut column = 0;
+            while column < width {
+                // As many as go, or the rest in equal parts.
+                let left = (width - column) / lanes;
+                let vectors = left.div_ceil(left.div_ceil(kernels.tap_vectors()));
+                for first in (0..depth).step_by(kernels.taps(vectors)) {
+                    let tile = Taps {
+                        taps: std::array::from_fn(|i| tap(first + i)),
+                        image,
+                        starts,
+                        line,
+                        dy: data[column / lanes * dy.vector..].as_ptr(),
+                        dy_step: dy.step,
+                        dy_vector: dy.vector,
+                        out: sums.part(first * width, kernels.taps(vectors) * width).at(column),
+                        out_step: width,
+                    };
+                    // SAFETY: taps of these lines lie in the band, their pixels in `dy`; the sums are this task's own, and hold a tile
+                    // more than there are taps.
+                    unsafe { kernels.tap_products(vectors, &tile) };
+                }
+                column += vectors * lanes;
+            }
+        }
+    }
+
+    /// Adds them to sums, for taps whose rows are of the kind that has kernels of its own, and outputs of a pixel that are all neighbours.
+    pub(super) fn correlate(&self, sums: &Shared<T>) {
+        let &Products { kernels, windows, ref lines, band, plane, channels, dy, width } = self;
+        let (taps, lanes) = (windows.taps_line, kernels.lanes());
+        let rows_of = windows.taps.len() / taps;
+        let (all, most) = (channels * rows_of, kernels.tap_rows(taps));
+        let mut first = 0;
+        while first < all {
+            let count = if all - first < most { 1 } else { most };
+            let mut rows = [0; 4];
+            for (i, row) in rows.iter_mut().enumerate().take(count) {
+                *row = (first + i) / rows_of * plane + windows.taps[(first + i) % rows_of * taps];
+            }
+            for column in (0..width).step_by(2 * lanes) {
+                let correlate = Correlate {
+                    taps,
+                    rows,
+                    count,
+                    image: band.as_ptr().wrapping_sub(windows.starts[lines.start]),
+                    starts: &windows.starts[lines.clone()],
+                    line: windows.line,
+                    dy: dy.data[column..].as_ptr(),
+                    dy_step: dy.step,
+                    wide: width - column > lanes,
+                    out: sums.part(first * taps * width, count * taps * width).at(column),
+                    out_step: width,
+                };
+                // SAFETY: rows of taps and lines lie in the band, their pixels in `dy`; the sums are this task's own, and
+                // hold these rows of taps.
+                unsafe { kernels.correlate(&correlate) };
+            }
+            first += count;
+        }
+    }
+}
+
+/// The gradient of some lines with the outputs of a pixel side by side, `width` apart.
+pub(super) fn turn<T: Real>(
+    kernels: &Kernels<T>,
+    windows: &Windows,
+    dy: &Batch<T>,
+    sample: usize,
+    lines: &Range<usize>,
+    width: usize,
+    turned: &mut [T],
+) {
+    let data = &dy.data[sample * dy.image..];
+    let run = Run { start: lines.start * windows.line, len: lines.len() * windows.line, ..Run::default() };
+    let mut starts = [0; 64];
+    for first in (0..dy.channels).step_by(starts.len()) {
+        let starts = &mut starts[..(dy.channels - first).min(64)];
+        starts.iter_mut().enumerate().for_each(|(i, start)| *start = (first + i) * windows.pixels);
+        let turn = Turn { data, lanes: starts, runs: &[run], width, panel: std::ptr::null_mut() };
+        kernels.turn(&turn, &mut turned[first..]);
+    }
+}
