@@ -82,7 +82,7 @@ impl Blocks {
 
     /// Blocks that are worth a thread.
     fn grain(&self) -> usize {
-        (1usize << 13).div_ceil(self.len())
+        (1usize << 13).div_ceil(self.len().max(1))
     }
 
     /// Where the planes of a block of the batch begin, and how many there are.

@@ -241,7 +241,9 @@ mod tests {
             + &convolution("f", "dq", 64, 1, "stride: 2")
             + &with("LRN", "n", "f", "n", "lrn_param { local_size: 5 alpha: 0.7 beta: 0.75 }")
             + &layer("TanH", "th", &["n"], "th")
-            + &convolution("g", "th", 32, 3, "")
+            + &convolution("w", "th", 64, 3, "group: 64")
+            + &layer("ReLU", "rw", &["w"], "w")
+            + &convolution("g", "w", 32, 3, "")
             + &layer("Eltwise", "h", &["g", "g"], "h")
             + &with("InnerProduct", "y", "h", "y", inner)
             + &layer("EuclideanLoss", "loss", &["y", "t"], "loss")
@@ -269,7 +271,7 @@ mod tests {
         assert!(none.is_empty() && gradients.iter().any(|g| g.abs() > 1e-3));
         for (fusion, debug) in [(true, false), (false, false), (true, true)] {
             let (these, theirs, in_blocks) = run(&Keep::Outputs, fusion, debug);
-            for name in ["a", "b", "c", "sum", "p", "d", "e", "q", "dq", "f", "n", "th"] {
+            for name in ["a", "b", "c", "sum", "p", "d", "e", "q", "dq", "f", "n", "th", "w"] {
                 assert!(in_blocks.iter().any(|n| n == name), "{name} of {in_blocks:?}");
             }
             // The inner product reads planes.

@@ -8,7 +8,7 @@ use super::{Convolution, Extents, narrow, outer};
 use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::Matrix;
-use crate::math::layout::{Layout, Layouts, to_blocks};
+use crate::math::layout::{Layout, Layouts, to_blocks, to_planes};
 use crate::math::parallel::for_each_chunk;
 use crate::math::scratch::scratch;
 use crate::math::simd::{self, Kernels};
@@ -32,6 +32,23 @@ fn with_blocks<T: Real>(
     });
 }
 
+/// Calls `f` with room for a batch of so many channels and pixels in blocks, which it fills.
+fn fill_blocks<T: Real>(
+    kernels: &Kernels<T>,
+    to: &mut [T],
+    layout: Layout,
+    sizes: [usize; 2],
+    f: impl FnOnce(&mut [T]),
+) {
+    if layout == Layout::Blocks {
+        return f(to);
+    }
+    scratch(to.len(), |turned: &mut [T]| {
+        f(turned);
+        to_planes(kernels, turned, sizes, to);
+    });
+}
+
 /// As many sums as the largest vector has lanes; a smaller one's channels come again and again.
 const SUMS: usize = 16;
 
@@ -52,6 +69,12 @@ fn side_by_side<T: Real>(numbers: &[T]) -> [f64; SUMS] {
 }
 
 impl Convolution {
+    /// Channels and pixels of the bottom, and of the top.
+    fn sides(&self) -> ([usize; 2], [usize; 2]) {
+        let Extents { channels, outputs, pixels, .. } = self.extents();
+        ([channels, self.windows.plane()], [outputs, pixels])
+    }
+
     /// [`Convolution::forward`] of images that may lie in blocks where it [takes blocks](Convolution::takes_blocks).
     pub fn forward_laid<T: Real>(&self, x: &[T], w: &[T], layouts: Layouts, end: &Ending<T>, y: &mut [T]) {
         if layouts == PLANES {
@@ -66,6 +89,19 @@ impl Convolution {
                     Layout::Blocks => thin.take_blocks(kernels.lanes(), x, left),
                 }
                 rest.forward_laid(left, w, layouts, end, y);
+            });
+        }
+        let (bottom, top) = self.sides();
+        if let Some(depthwise) = &self.depthwise {
+            return with_blocks(kernels, x, layouts.bottom, bottom, |x| {
+                let (other, is_turned) = (end.other.unwrap_or_default(), layouts.other == Layout::Planes);
+                let layout = if other.is_empty() || !is_turned { Layout::Blocks } else { Layout::Planes };
+                with_blocks(kernels, other, layout, top, |other| {
+                    let end = Ending { other: end.other.map(|_| other), ..*end };
+                    fill_blocks(kernels, y, layouts.top, top, |y| {
+                        depthwise.forward_blocks(kernels, x, w, &end, y);
+                    });
+                });
             });
         }
         if let Some(padded) = self.padded::<T>(layouts) {
@@ -100,6 +136,14 @@ impl Convolution {
                     Layout::Planes => thin.put(left, dx),
                     Layout::Blocks => thin.put_blocks(kernels.lanes(), left, dx),
                 }
+            });
+        }
+        let (bottom, top) = self.sides();
+        if let Some(depthwise) = &self.depthwise {
+            return with_blocks(kernels, dy, layouts.top, top, |dy| {
+                fill_blocks(kernels, dx, layouts.bottom, bottom, |dx| {
+                    depthwise.backward_data_blocks(kernels, w, dy, dx);
+                });
             });
         }
         if let Some(padded) = self.padded::<T>(layouts) {
@@ -145,14 +189,14 @@ impl Convolution {
         if let Some(direct) = self.narrow::<T>(layouts) {
             return narrow::backward_weights(self, direct, x, dy, dw);
         }
-        let extents = self.extents();
-        let (bottom, top) = ([extents.channels, self.windows.plane()], [extents.outputs, extents.pixels]);
+        let (extents, (bottom, top)) = (self.extents(), self.sides());
         with_blocks(kernels, x, layouts.bottom, bottom, |x| {
-            with_blocks(kernels, dy, layouts.top, top, |dy| match &self.winograd.blocks {
-                Some(tiles) => {
+            with_blocks(kernels, dy, layouts.top, top, |dy| match (&self.depthwise, &self.winograd.blocks) {
+                (Some(depthwise), _) => depthwise.backward_weights_blocks(kernels, x, dy, dw),
+                (_, Some(tiles)) => {
                     tiles.weights_blocks(kernels, [extents.channels, extents.outputs], x, dy, dw);
                 }
-                None => outer::weights(kernels, extents, x, dy, dw),
+                _ => outer::weights(kernels, extents, x, dy, dw),
             });
         });
     }
@@ -165,7 +209,7 @@ impl Convolution {
         let lanes = simd::kernels::<T>(self.isa).lanes();
         let Extents { pixels, outputs, batch, .. } = self.extents();
         let (dy, db) = (&dy[..self.top_len()], &mut db[..outputs]);
-        let grain = lanes * (1usize << 15).div_ceil(batch * pixels * lanes).max(1);
+        let grain = lanes * (1usize << 15).div_ceil((batch * pixels * lanes).max(1)).max(1);
         for_each_chunk(
             db,
             grain,

@@ -242,7 +242,10 @@ impl Convolution {
             None => {
                 let padded = self.padded.as_ref().is_some_and(Padded::serves::<T>);
                 let narrow = self.narrow.is_some() && narrow::fits::<T>(self);
-                prepared::takes_blocks::<T>(self) || padded || narrow
+                let lanes = simd::kernels::<T>(self.isa).lanes();
+                let depthwise =
+                    self.depthwise.as_ref().is_some_and(|depthwise| depthwise.takes_blocks(lanes));
+                prepared::takes_blocks::<T>(self) || padded || narrow || depthwise
             }
         }
     }

@@ -50,11 +50,13 @@ enum Way<'a> {
 
 /// The way for images that lie so, if there is one.
 fn way<T: Real>(plan: &Convolution, layouts: Layouts) -> Option<Way<'_>> {
+    if plan.depthwise.is_some() {
+        return None;
+    }
     if layouts != Layouts::default() {
         return Some(plan.winograd.blocks.as_ref().map_or(Way::Blocks, Way::TilesOfBlocks));
     }
     match &plan.winograd.forward {
-        _ if plan.depthwise.is_some() => None,
         Some(tiles) => Some(Way::Tiles(tiles)).filter(|_| tiles.is_once()),
         None => Some(Way::Few).filter(|_| is_few::<T>(plan)),
     }

@@ -123,10 +123,30 @@ fn images_in_blocks_agree_with_the_definition() {
         square(1, 2, 64, 64, &[13, 11], 1, 0, 1, 1),
         square(1, 1, 64, 64, &[13, 11], 1, 1, 1, 1),
         square(1, 1, 64, 64, &[13, 11], 3, 1, 2, 1),
-        square(1, 64, 64, 64, &[13, 11], 3, 1, 1, 1),
+        square(1, 64, 64, 128, &[13, 11], 3, 1, 1, 1),
     ] {
         let plan = Convolution::on(Isa::detect(), &g).expect("a valid geometry");
         assert!(!plan.takes_blocks::<f32>() || simd::kernels::<f32>(plan.isa).lanes() < 16, "{g:?}");
+    }
+}
+
+#[test]
+fn depthwise_images_in_blocks_agree_with_the_definition() {
+    for g in [
+        square(2, 32, 32, 32, &[13, 11], 3, 1, 1, 1),
+        square(2, 16, 16, 16, &[12, 9], 3, 1, 2, 1),
+        square(1, 16, 16, 16, &[16, 17], 5, 2, 1, 1),
+        square(2, 32, 32, 32, &[10, 23], 3, 2, 2, 2),
+        square(1, 16, 16, 16, &[14, 13], 2, 0, 3, 1),
+        // Pixels of the image that no window reads, and windows that read none.
+        square(1, 16, 16, 16, &[9, 8], 1, 0, 2, 1),
+        square(1, 16, 16, 16, &[3, 2], 3, 3, 1, 1),
+        square(1, 16, 16, 16, &[19], 3, 1, 1, 1),
+        square(0, 16, 16, 16, &[5, 6], 3, 1, 1, 1),
+    ] {
+        check_everywhere(&g, |plan| {
+            assert!(plan.takes_blocks::<f32>() && plan.takes_blocks::<f64>(), "{g:?}");
+        });
     }
 }
 

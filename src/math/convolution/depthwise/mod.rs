@@ -4,12 +4,16 @@
 //! all pixels of a plane in one shifted line, however narrow the plane and whatever the stride. Places between the lines
 //! of the output are computed and dropped; where sums run over them, the gradient there is zero.
 
+mod blocks;
+
 use super::Geometry;
 use crate::math::Real;
 use crate::math::gemm::Ending;
+use crate::math::layout::{to_blocks, to_planes};
 use crate::math::parallel::for_each_chunk;
 use crate::math::scratch::scratch;
 use crate::math::simd::{Blend, Dots, Kernels, Lines, vectorised};
+use blocks::Walk;
 
 /// Multiply-adds of a task.
 const GRAIN: usize = 1 << 17;
@@ -37,6 +41,9 @@ pub(super) struct Depthwise {
     rows: Vec<[usize; 3]>,
     columns: Vec<[usize; 3]>,
     margin: usize,
+    /// The same for images in blocks: what outputs read of the image, and gradients of the image of those of the outputs.
+    ahead: Walk,
+    home: Walk,
 }
 
 impl Depthwise {
@@ -80,6 +87,13 @@ impl Depthwise {
         };
         let (rows, columns) = (inside(0), inside(1));
         let each = g.num_output / g.channels;
+        let ahead = Walk::new(output, input, kernel, [[1, 1], stride], |axis, at, tap| {
+            (at * stride[axis] + tap * dilation[axis]).checked_sub(pad[axis])
+        });
+        let home = Walk::new(input, output, kernel, [stride, [1, 1]], |axis, at, tap| {
+            let place = (at + pad[axis]).checked_sub(tap * dilation[axis])?;
+            place.is_multiple_of(stride[axis]).then(|| place / stride[axis])
+        });
         Some(Depthwise {
             each,
             channels: g.channels,
@@ -94,7 +108,14 @@ impl Depthwise {
             rows,
             columns,
             margin,
+            ahead,
+            home,
         })
+    }
+
+    /// Whether passes may have images in blocks of so many channels.
+    pub(super) fn takes_blocks(&self, lanes: usize) -> bool {
+        self.each == 1 && self.channels.is_multiple_of(lanes)
     }
 
     fn plane(&self) -> usize {
@@ -337,6 +358,60 @@ impl Depthwise {
                     *dw += sums.iter().copied().sum();
                 }
             });
+        });
+    }
+
+    /// Calls `f` with weights that lie as an image of the taps in blocks.
+    fn with_taps<T: Real>(&self, kernels: &Kernels<T>, weights: &[T], f: impl FnOnce(&[T])) {
+        scratch(weights.len(), |taps: &mut [T]| {
+            to_blocks(kernels, weights, [self.channels, self.taps.len()], taps);
+            f(taps);
+        });
+    }
+
+    /// [`Depthwise::forward`] of images in blocks.
+    pub(super) fn forward_blocks<T: Real>(
+        &self,
+        kernels: &Kernels<T>,
+        x: &[T],
+        weights: &[T],
+        end: &Ending<T>,
+        y: &mut [T],
+    ) {
+        let lanes = kernels.lanes();
+        self.with_taps(kernels, weights, |taps| {
+            self.ahead.run(lanes, self.channels / lanes, x, taps, end, y)
+        });
+    }
+
+    /// [`Depthwise::backward_data`], the same.
+    pub(super) fn backward_data_blocks<T: Real>(
+        &self,
+        kernels: &Kernels<T>,
+        weights: &[T],
+        dy: &[T],
+        dx: &mut [T],
+    ) {
+        let (lanes, none) = (kernels.lanes(), Ending::none());
+        self.with_taps(kernels, weights, |taps| {
+            self.home.run(lanes, self.channels / lanes, dy, taps, &none, dx);
+        });
+    }
+
+    /// [`Depthwise::backward_weights`], the same.
+    pub(super) fn backward_weights_blocks<T: Real>(
+        &self,
+        kernels: &Kernels<T>,
+        x: &[T],
+        dy: &[T],
+        dw: &mut [T],
+    ) {
+        let lanes = kernels.lanes();
+        scratch(dw.len(), |laid: &mut [T]| {
+            let sizes = [self.channels, self.taps.len()];
+            to_blocks(kernels, dw, sizes, laid);
+            self.ahead.weights(lanes, self.channels / lanes, x, dy, laid);
+            to_planes(kernels, laid, sizes, dw);
         });
     }
 }
