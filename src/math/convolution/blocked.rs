@@ -17,8 +17,6 @@ use crate::math::shared::Shared;
 use crate::math::simd::{Blocked, Kernels, Next};
 use std::ops::Range;
 
-/// Bytes of pixels that a task reads again and again: they should stay in the second-level cache.
-const PIXEL_BYTES: usize = 1 << 20;
 /// Bytes of weights from which on tasks share out outputs rather than pixels.
 const LARGE_BYTES: usize = 512 << 10;
 /// Channels that a tile sums at once: their weights stay in the first-level cache.
@@ -109,7 +107,8 @@ pub(super) fn forward<T: Real>(
     let is_large = channels * outputs * size > LARGE_BYTES;
     let y = Shared::new(&mut y[..all * outputs]);
     let pass = Pass { kernels, pixels, channels, outputs, layouts, is_large, x, w, end, y };
-    let most = (PIXEL_BYTES / (channels * size)).max(kernels.rows());
+    // A task reads its pixels again and again.
+    let most = (kernels.near_bytes() / (channels * size)).max(kernels.rows());
     // Whole tiles and whole vectors of pixels.
     let unit = if pixels > 4 * kernels.rows() * lanes { kernels.rows() * lanes / 2 } else { kernels.rows() };
     let each = if is_large { most } else { most.min(all.div_ceil(PIECES)).max(4 * kernels.rows()) };
@@ -251,45 +250,52 @@ impl<T: Real> Pass<'_, T> {
         for k in (0..depth.count()).map(|i| depth.block(i)) {
             let split = Split::Rows { most: self.kernels.rows() };
             let tiles: usize = self.runs(pixels).map(|run| split.count(run.len())).sum();
-            let mut nth = 0;
+            // Where several panels read the same pixels the first one brings them; else weights are what is new.
+            let share = (k.len() * width).div_ceil(tiles);
+            let (step, next_block) = match (self.is_large, first) {
+                (true, _) => (share.div_ceil(k.len()), share.div_ceil(k.len()) * lanes),
+                (false, 0) => (lanes, x.block),
+                (false, _) => (0, 0),
+            };
+            let mut weights = w.as_ptr().wrapping_add(k.end * width);
+            let mut of = Blocked {
+                blocks: k.len() / lanes,
+                x: std::ptr::null(),
+                x_step: x.block,
+                next: Next { start: std::ptr::null(), step },
+                next_block,
+                w: w[k.start * width..].as_ptr(),
+                w_step: lanes * width,
+                y: std::ptr::null_mut(),
+                y_step: y.block,
+                adds: k.start > 0,
+                ends: k.end == self.channels,
+                scale,
+                bias,
+                other: std::ptr::null(),
+                other_step: other.map_or(0, |other| other.block),
+                floor: self.end.floor,
+            };
             for run in self.runs(pixels) {
+                // Divisions are for the run alone: some tiles are not much longer than one.
+                of.x = x.at(run.start, k.start / lanes).cast_const();
+                of.y = y.at(run.start, 0);
+                of.other = other.map_or(std::ptr::null(), |other| other.at(run.start, 0).cast_const());
                 for tile in split.panels(run.len()) {
-                    let at = run.start + tile.start;
-                    let here = x.at(at, k.start / lanes).cast_const();
-                    // Where several panels read the same pixels the first one brings them; else weights are what is new.
-                    let share = (k.len() * width).div_ceil(tiles);
-                    let step = share.div_ceil(k.len());
-                    let (next, next_block) = if self.is_large {
-                        let start = w.as_ptr().wrapping_add(k.end * width + nth * share);
-                        (Next { start, step }, step * lanes)
-                    } else if first == 0 {
-                        (Next { start: here.wrapping_add(tile.len * lanes), step: lanes }, x.block)
-                    } else {
-                        (Next { start: here, step: 0 }, 0)
-                    };
-                    nth += 1;
-                    let none = (std::ptr::null(), 0);
-                    let (other, other_step) = other.map_or(none, |o| (o.at(at, 0).cast_const(), o.block));
-                    let of = Blocked {
-                        blocks: k.len() / lanes,
-                        x: here,
-                        x_step: x.block,
-                        next,
-                        next_block,
-                        w: w[k.start * width..].as_ptr(),
-                        w_step: lanes * width,
-                        y: y.at(at, 0),
-                        y_step: y.block,
-                        adds: k.start > 0,
-                        ends: k.end == self.channels,
-                        scale,
-                        bias,
-                        other,
-                        other_step,
-                        floor: self.end.floor,
+                    let numbers = tile.len * lanes;
+                    of.next.start = match (self.is_large, first) {
+                        (true, _) => weights,
+                        (false, 0) => of.x.wrapping_add(numbers),
+                        (false, _) => of.x,
                     };
                     // SAFETY: x, w, y and other hold these pixels and outputs; no other task has them in y.
                     unsafe { self.kernels.blocked(tile.len, width / lanes, &of) };
+                    weights = weights.wrapping_add(share);
+                    of.x = of.x.wrapping_add(numbers);
+                    of.y = of.y.wrapping_add(numbers);
+                    if !of.other.is_null() {
+                        of.other = of.other.wrapping_add(numbers);
+                    }
                 }
             }
         }

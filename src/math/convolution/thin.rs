@@ -6,6 +6,7 @@ use super::windows::{offsets, take_each};
 use crate::math::Real;
 use crate::math::far::Far;
 use crate::math::parallel::for_each_chunk;
+use crate::math::scratch::scratch;
 
 /// Elements worth a thread.
 const GRAIN: usize = 1 << 15;
@@ -66,15 +67,30 @@ impl Thin {
 
     /// The same where channels lie in blocks of so many lanes.
     pub(super) fn take_blocks<T: Real>(&self, lanes: usize, x: &[T], left: &mut [T]) {
-        for_each_chunk(left, self.grain() * lanes, |offset, left| {
-            let blocks = x[offset / self.pixels * self.plane..].chunks_exact(self.plane * lanes);
-            for (left, block) in left.chunks_exact_mut(self.pixels * lanes).zip(blocks) {
-                for (left, &start) in left.chunks_exact_mut(self.line * lanes).zip(&self.starts) {
-                    let pixels = block[start * lanes..].chunks(lanes).step_by(self.step);
-                    left.chunks_exact_mut(lanes).zip(pixels).for_each(|(left, x)| left.copy_from_slice(x));
+        match lanes {
+            2 => self.take_pixels::<T, 2>(x, left),
+            4 => self.take_pixels::<T, 4>(x, left),
+            8 => self.take_pixels::<T, 8>(x, left),
+            _ => self.take_pixels::<T, 16>(x, left),
+        }
+    }
+
+    fn take_pixels<T: Real, const L: usize>(&self, x: &[T], left: &mut [T]) {
+        for_each_chunk(
+            left,
+            self.grain() * L,
+            #[inline(always)]
+            |offset, left| {
+                let blocks = x[offset / self.pixels * self.plane..].as_chunks::<L>().0;
+                let left = left.as_chunks_mut::<L>().0.chunks_exact_mut(self.pixels);
+                for (left, block) in left.zip(blocks.chunks_exact(self.plane)) {
+                    for (left, &start) in left.chunks_exact_mut(self.line).zip(&self.starts) {
+                        let pixels = block[start..].iter().step_by(self.step);
+                        left.iter_mut().zip(pixels).for_each(|(left, x)| *left = *x);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Puts it back, with zeros between.
@@ -92,25 +108,42 @@ impl Thin {
 
     /// The same where channels lie in blocks of so many lanes.
     pub(super) fn put_blocks<T: Real>(&self, lanes: usize, left: &[T], x: &mut [T]) {
-        let len = x.len();
-        for_each_chunk(x, self.grain() / self.pixels * self.plane * lanes, |offset, x| {
-            let left = left[offset / self.plane * self.pixels..].chunks_exact(self.pixels * lanes);
-            let far = Far::of(len);
-            for (block, left) in x.chunks_exact_mut(self.plane * lanes).zip(left) {
-                let mut lines = self.starts.iter().zip(left.chunks_exact(self.line * lanes)).peekable();
-                for (i, to) in block.chunks_exact_mut(self.width * lanes).enumerate() {
-                    let line = lines.next_if(|(start, _)| **start == i * self.width).map(|(_, line)| line);
-                    far.write(to, |at, to| {
-                        to.fill(T::zero());
-                        let (first, line) = (at / lanes, line.unwrap_or_default());
-                        let skipped = first.div_ceil(self.step);
-                        let from = line.chunks_exact(lanes).skip(skipped);
-                        let to = to.chunks_exact_mut(lanes).skip(skipped * self.step - first);
-                        to.step_by(self.step).zip(from).for_each(|(to, from)| to.copy_from_slice(from));
-                    });
-                }
-            }
-        });
+        match lanes {
+            2 => self.put_pixels::<T, 2>(left, x),
+            4 => self.put_pixels::<T, 4>(left, x),
+            8 => self.put_pixels::<T, 8>(left, x),
+            _ => self.put_pixels::<T, 16>(left, x),
+        }
+    }
+
+    fn put_pixels<T: Real, const L: usize>(&self, left: &[T], x: &mut [T]) {
+        let (len, width) = (x.len(), self.width * L);
+        for_each_chunk(
+            x,
+            self.grain() / self.pixels * self.plane * L,
+            #[inline(always)]
+            |offset, x| {
+                let left = left[offset / self.plane * self.pixels..].as_chunks::<L>().0;
+                let far = Far::of(len);
+                // A line without elements that count, and one of which only those are written anew.
+                scratch(2 * width, |lines: &mut [T]| {
+                    lines.fill(T::zero());
+                    let (zeros, line) = lines.split_at_mut(width);
+                    for (block, left) in x.chunks_exact_mut(self.plane * L).zip(left.chunks_exact(self.pixels)) {
+                        let mut rows = self.starts.iter().zip(left.chunks_exact(self.line)).peekable();
+                        for (i, to) in block.chunks_exact_mut(width).enumerate() {
+                            let Some((_, left)) = rows.next_if(|(start, _)| **start == i * self.width) else {
+                                far.copy(zeros, to);
+                                continue;
+                            };
+                            let pixels = line.as_chunks_mut::<L>().0.iter_mut().step_by(self.step);
+                            pixels.zip(left).for_each(|(x, left)| *x = *left);
+                            far.copy(line, to);
+                        }
+                    }
+                });
+            },
+        );
     }
 
     /// Elements of whole planes of the output.

@@ -47,9 +47,7 @@ impl Split {
         match self {
             Split::Rows { .. } => {
                 let count = self.count(len);
-                let (each, more) = (len / count, len % count);
-                let len = each + usize::from(i < more);
-                Panel { start: i * each + i.min(more), len, width: len }
+                rows(i, len / count, len % count)
             }
             Split::Columns { lanes } => {
                 let start = i * 2 * lanes;
@@ -69,8 +67,20 @@ impl Split {
 
     /// All panels of a block of `len` lanes.
     pub(crate) fn panels(self, len: usize) -> impl Iterator<Item = Panel> {
-        (0..self.count(len)).map(move |i| self.panel(i, len))
+        let count = self.count(len);
+        // Divided once for all.
+        let (each, more) = (len / count.max(1), len % count.max(1));
+        (0..count).map(move |i| match self {
+            Split::Rows { .. } => rows(i, each, more),
+            Split::Columns { .. } => self.panel(i, len),
+        })
     }
+}
+
+/// Panel `i` of rows, of which the first `more` have one more than `each`.
+fn rows(i: usize, each: usize, more: usize) -> Panel {
+    let len = each + usize::from(i < more);
+    Panel { start: i * each + i.min(more), len, width: len }
 }
 
 /// Part of k to pack for all panels of a block if the lanes are neighbours in memory: few rows at a time, so that the

@@ -104,6 +104,10 @@ impl<T: Real> Kernels<T> {
     pub(crate) fn columns(&self) -> usize {
         2 * self.lanes
     }
+    /// Bytes that stay in the second-level cache: half of one of 2 MB, as processors with AVX-512 have, or of 512 KB.
+    pub(crate) fn near_bytes(&self) -> usize {
+        if self.lanes * size_of::<T>() == 64 { 1 << 20 } else { 1 << 18 }
+    }
 
     /// Computes a tile of `rows` rows from a panel of B of `width` lanes (one or two vectors).
     ///
