@@ -243,10 +243,16 @@ mod tests {
             + &layer("TanH", "th", &["n"], "th")
             + &convolution("w", "th", 64, 3, "group: 64")
             + &layer("ReLU", "rw", &["w"], "w")
-            + &convolution("g", "w", 32, 3, "")
+            + &with("Pooling", "m", "w", "m", "pooling_param { pool: AVE kernel_size: 3 stride: 1 pad: 1 }")
+            + &with("Dropout", "drop", "m", "m", "")
+            + &convolution("v", "m", 32, 3, "")
+            + &with("Pooling", "one", "v", "one", "pooling_param { pool: AVE global_pooling: true }")
+            + &with("InnerProduct", "z", "one", "z", inner)
+            + &convolution("g", "m", 32, 3, "")
             + &layer("Eltwise", "h", &["g", "g"], "h")
             + &with("InnerProduct", "y", "h", "y", inner)
             + &layer("EuclideanLoss", "loss", &["y", "t"], "loss")
+            + &layer("EuclideanLoss", "loss2", &["z", "t"], "loss2")
     }
 
     #[test]
@@ -271,7 +277,7 @@ mod tests {
         assert!(none.is_empty() && gradients.iter().any(|g| g.abs() > 1e-3));
         for (fusion, debug) in [(true, false), (false, false), (true, true)] {
             let (these, theirs, in_blocks) = run(&Keep::Outputs, fusion, debug);
-            for name in ["a", "b", "c", "sum", "p", "d", "e", "q", "dq", "f", "n", "th", "w"] {
+            for name in ["a", "b", "c", "sum", "p", "d", "e", "q", "dq", "f", "n", "th", "w", "m", "v"] {
                 assert!(in_blocks.iter().any(|n| n == name), "{name} of {in_blocks:?}");
             }
             // The inner product reads planes.

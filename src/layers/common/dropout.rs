@@ -6,7 +6,7 @@ pub(crate) mod cuda;
 use crate::blob::{Element, Shape};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
-use crate::layers::{Backward, DeviceCode, Forward, Layer, Reads, Setup, Sharing};
+use crate::layers::{Backward, Channels, DeviceCode, Forward, InBlocks, Layer, Reads, Setup, Sharing};
 use crate::math::{Real, Stream, parallel, vector};
 use crate::proto::caffe::{LayerParameter, Phase};
 
@@ -28,7 +28,9 @@ pub struct Dropout<T> {
     threshold: u32,
     scale: T,
     training: bool,
-    /// 1 for each element that was kept.
+    /// What it works on, if that may lie in blocks.
+    channels: Option<Channels>,
+    /// 1 for each element that was kept, as the elements lie.
     kept: Vec<u8>,
 }
 
@@ -45,6 +47,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         threshold: (ratio * 4_294_967_296.0) as u32,
         scale: T::from_f64(1.0 / (1.0 - ratio)),
         training: param.phase() == Phase::Train,
+        channels: None,
         kept: Vec::new(),
     }))
 }
@@ -75,7 +78,36 @@ impl<T: Real> Dropout<T> {
     }
 }
 
+/// Random blocks that are computed side by side, in vectors.
+const BLOCKS: usize = 32;
+
+/// Calls `f(i, kept)` for some elements, the first of which is element `first`.
+#[inline(always)]
+fn draw(stream: &Stream, threshold: u32, first: usize, count: usize, mut f: impl FnMut(usize, u8)) {
+    let (mut skipped, mut next, mut at) = (first % 4, first as u64 / 4, 0);
+    let mut words = [[0; BLOCKS]; 4];
+    while at < count {
+        let [a, b, c, d] = &mut words;
+        for (block, (((a, b), c), d)) in (next..).zip(a.iter_mut().zip(b).zip(c).zip(d)) {
+            [*a, *b, *c, *d] = stream.block(block);
+        }
+        let here = (4 * BLOCKS - skipped).min(count - at);
+        for i in 0..here {
+            let place = skipped + i;
+            f(at + i, u8::from(words[place % 4][place / 4] >= threshold));
+        }
+        (at, next, skipped) = (at + here, next + BLOCKS as u64, 0);
+    }
+}
+
 impl<T: Real> Layer<T> for Dropout<T> {
+    fn blocks(&self) -> InBlocks {
+        match self.channels {
+            Some(channels) => InBlocks::Alike(vec![channels; 2]),
+            None => InBlocks::Never,
+        }
+    }
+
     fn sharing(&self) -> Sharing {
         Sharing::InPlace
     }
@@ -92,6 +124,8 @@ impl<T: Real> Layer<T> for Dropout<T> {
         if self.training {
             self.kept.resize(bottom[0].count(), 0);
         }
+        let x = bottom[0];
+        self.channels = (x.len() > 2).then(|| Channels { outer: x[0], dim: x[1], inner: x.count_from(2) });
         Ok(vec![bottom[0].clone()])
     }
 
@@ -100,15 +134,27 @@ impl<T: Real> Layer<T> for Dropout<T> {
         let y = io.top.get(0);
         if self.training {
             let (stream, threshold) = (Stream::new(cx.seed, cx.layer, cx.pass), self.threshold);
+            // A block of channels has the same elements as their planes: those are drawn one after another wherever they lie.
+            let (lanes, pixels) = (io.layouts.top.lanes::<T>(), self.channels.map_or(1, |x| x.inner));
+            let block = lanes * pixels;
+            let grain = if lanes == 1 { GRAIN } else { block * (GRAIN / block).max(1) };
             parallel::for_each_chunk(
                 &mut self.kept,
-                GRAIN,
+                grain,
                 #[inline(always)]
-                |at, kept| {
-                    for (block, kept) in (at as u64 / 4..).zip(kept.chunks_mut(4)) {
-                        for (kept, word) in kept.iter_mut().zip(stream.block(block)) {
-                            *kept = u8::from(word >= threshold);
-                        }
+                |first, kept| {
+                    if lanes == 1 {
+                        return draw(&stream, threshold, first, kept.len(), |i, is| kept[i] = is);
+                    }
+                    for (i, kept) in kept.chunks_exact_mut(block).enumerate() {
+                        let (mut channel, mut pixel) = (0, 0);
+                        draw(&stream, threshold, first + i * block, block, |_, is| {
+                            kept[pixel * lanes + channel] = is;
+                            pixel += 1;
+                            if pixel == pixels {
+                                (channel, pixel) = (channel + 1, 0);
+                            }
+                        });
                     }
                 },
             );

@@ -129,7 +129,9 @@ impl Thin {
                 scratch(2 * width, |lines: &mut [T]| {
                     lines.fill(T::zero());
                     let (zeros, line) = lines.split_at_mut(width);
-                    for (block, left) in x.chunks_exact_mut(self.plane * L).zip(left.chunks_exact(self.pixels)) {
+                    for (block, left) in
+                        x.chunks_exact_mut(self.plane * L).zip(left.chunks_exact(self.pixels))
+                    {
                         let mut rows = self.starts.iter().zip(left.chunks_exact(self.line)).peekable();
                         for (i, to) in block.chunks_exact_mut(width).enumerate() {
                             let Some((_, left)) = rows.next_if(|(start, _)| **start == i * self.width) else {

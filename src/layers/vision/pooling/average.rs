@@ -65,7 +65,7 @@ fn strip_of<T: Real>(strip: &Strip<T>, [h, w]: &[Axis; 2], sums: &mut [T; STRIP]
 
 /// What one element is of the mean over window `q` along `w`, with `height` rows.
 #[inline(always)]
-fn share<T: Real>(height: usize, w: &Axis, q: usize) -> T {
+pub(super) fn share<T: Real>(height: usize, w: &Axis, q: usize) -> T {
     T::one() / T::from_f64((height * w.padded_len(q)) as f64)
 }
 

@@ -1,10 +1,11 @@
 //! Pooling: one value for each window of an image.
 
 mod average;
+mod average_blocks;
 mod axis;
-mod blocks;
 pub(crate) mod cuda;
 mod max;
+mod max_blocks;
 mod stochastic;
 mod strips;
 
@@ -150,8 +151,14 @@ impl<T: Real> Layer<T> for Pooling {
     }
 
     fn blocks(&self) -> InBlocks {
-        let suits = self.method == PoolMethod::Max && self.axes.is_some_and(|axes| blocks::suits(&axes));
-        self.channels.filter(|_| suits).map_or(InBlocks::Never, |channels| InBlocks::Alike(channels.to_vec()))
+        let (Some(axes), Some(channels)) = (self.axes, self.channels) else { return InBlocks::Never };
+        match self.method {
+            PoolMethod::Max if max_blocks::suits(&axes) => InBlocks::Alike(channels.to_vec()),
+            // A single pixel lies in blocks as it does in planes.
+            PoolMethod::Ave if is_global(&axes) => InBlocks::Apart(channels),
+            PoolMethod::Ave => InBlocks::Alike(channels.to_vec()),
+            _ => InBlocks::Never,
+        }
     }
 
     fn reads(&self) -> Reads {
@@ -193,7 +200,8 @@ impl<T: Real> Layer<T> for Pooling {
         let global = is_global(&axes);
         // Nobody asks where the largest values were.
         let values_only = !io.need_backward && io.top.len() == 1;
-        let lanes = io.layouts.top.lanes::<T>();
+        let lanes = io.layouts.bottom.lanes::<T>();
+        let of_blocks = outside * lanes * (GRAIN / (inside * lanes)).max(1);
         let y = io.top.get(0);
         let len = y.len();
         if self.takes_one() && lanes == 1 {
@@ -201,10 +209,9 @@ impl<T: Real> Layer<T> for Pooling {
         }
         match self.method {
             PoolMethod::Max if lanes > 1 => {
-                let grain = outside * lanes * (GRAIN / (inside * lanes)).max(1);
                 self.taps.resize(len, 0);
-                parallel::for_each_chunk2(y, &mut self.taps, grain, |begin, y, taps| {
-                    blocks::forward(lanes, &x[begin / outside * inside..], &axes, &Far::of(len), y, taps);
+                parallel::for_each_chunk2(y, &mut self.taps, of_blocks, |begin, y, taps| {
+                    max_blocks::forward(lanes, &x[begin / outside * inside..], &axes, &Far::of(len), y, taps);
                 });
             }
             PoolMethod::Max if values_only && max::has_values(&axes) => {
@@ -222,6 +229,9 @@ impl<T: Real> Layer<T> for Pooling {
                     }
                 }
             }
+            PoolMethod::Ave if lanes > 1 => parallel::for_each_chunk(y, of_blocks, |begin, y| {
+                average_blocks::forward(lanes, &x[begin / outside * inside..], &axes, y);
+            }),
             PoolMethod::Ave => parallel::for_each_chunk(
                 y,
                 grain,
@@ -266,7 +276,8 @@ impl<T: Real> Layer<T> for Pooling {
         let axes = self.axes()?;
         let (inside, outside) = planes(&axes);
         let (x, dy, at) = (io.bottom.get(0), io.top_diff.get(0), &self.at);
-        let lanes = io.layouts.top.lanes::<T>();
+        let lanes = io.layouts.bottom.lanes::<T>();
+        let method = self.method;
         if lanes > 1 {
             let grain = inside * lanes * (GRAIN / (inside * lanes)).max(1);
             let dx = io.bottom_diff.get(0);
@@ -274,11 +285,15 @@ impl<T: Real> Layer<T> for Pooling {
             parallel::for_each_chunk(dx, grain, |begin, dx| {
                 let windows = begin / inside * outside..;
                 let far = Far::of(len);
-                blocks::backward(lanes, &dy[windows.clone()], &axes, &far, &self.taps[windows], dx);
+                let dy = &dy[windows.clone()];
+                if method == PoolMethod::Ave {
+                    return average_blocks::backward(lanes, dy, &axes, &far, dx);
+                }
+                max_blocks::backward(lanes, dy, &axes, &far, &self.taps[windows], dx);
             });
             return Ok(());
         }
-        let (takes_one, method, global) = (self.takes_one(), self.method, is_global(&axes));
+        let (takes_one, global) = (self.takes_one(), is_global(&axes));
         parallel::for_each_chunk(
             io.bottom_diff.get(0),
             inside * (GRAIN / inside).max(1),

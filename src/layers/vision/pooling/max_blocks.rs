@@ -263,13 +263,16 @@ impl<const L: usize> Lines<L> {
 }
 
 #[cfg(test)]
+pub(super) use tests::turn;
+
+#[cfg(test)]
 mod tests {
     use super::super::max;
     use super::*;
     use crate::proto::caffe::pooling_parameter::RoundMode;
 
     /// A plane of each channel, side by side or one after another.
-    fn turn<U: Copy + Default>(x: &[U], lanes: usize, pixels: usize, forth: bool) -> Vec<U> {
+    pub fn turn<U: Copy + Default>(x: &[U], lanes: usize, pixels: usize, forth: bool) -> Vec<U> {
         let mut to = vec![U::default(); x.len()];
         for i in 0..x.len() {
             let (block, channel, pixel) = (i / pixels / lanes, i / pixels % lanes, i % pixels);
