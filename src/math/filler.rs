@@ -22,6 +22,7 @@ pub use cuda::{fill_on_device, kernels};
 
 use crate::error::{Error, Kind, Result};
 use crate::math::parallel::for_each_chunk;
+use crate::math::random::{BLOCKS, side_by_side};
 use crate::math::{Real, Stream};
 use crate::proto::caffe::FillerParameter;
 use crate::proto::caffe::filler_parameter::VarianceNorm;
@@ -194,9 +195,6 @@ fn thin_out<T: Real>(keep: f64, stream: &mut Stream, out: &mut [T]) {
 /// Elements per task: a multiple of the four words of a block.
 const CHUNK: usize = 1 << 12;
 
-/// Blocks that are computed at once.
-const BLOCKS: usize = 32;
-
 /// Four values from each block of the stream, blocks shared out over the threads. `four` should be inlined.
 fn by_blocks<T: Real>(stream: &mut Stream, out: &mut [T], four: impl Fn(&Stream, u64) -> [f64; 4] + Sync) {
     let first = stream.reserve(out.len() as u64) / 4;
@@ -206,15 +204,15 @@ fn by_blocks<T: Real>(stream: &mut Stream, out: &mut [T], four: impl Fn(&Stream,
         CHUNK,
         #[inline(always)]
         |at, chunk| {
-            // Many blocks side by side, so that the compiler computes them in vectors.
             let mut values = [[0.0; BLOCKS]; 4];
             for (batch, chunk) in chunk.chunks_mut(4 * BLOCKS).enumerate() {
                 let first = first + (at / 4 + batch * BLOCKS) as u64;
-                let [a, b, c, d] = &mut values;
-                let lanes = a.iter_mut().zip(b).zip(c).zip(d);
-                for (block, (((a, b), c), d)) in (first..).zip(lanes) {
-                    [*a, *b, *c, *d] = four(stream, block);
-                }
+                side_by_side(
+                    first,
+                    &mut values,
+                    #[inline(always)]
+                    |block| four(stream, block),
+                );
                 for (i, chunk) in chunk.chunks_mut(4).enumerate() {
                     chunk.iter_mut().zip(&values).for_each(|(x, lane)| *x = T::from_f64(lane[i]));
                 }

@@ -7,6 +7,7 @@ use crate::blob::{Element, Shape};
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Channels, DeviceCode, Forward, InBlocks, Layer, Reads, Setup, Sharing};
+use crate::math::random::{BLOCKS, side_by_side};
 use crate::math::{Real, Stream, parallel, vector};
 use crate::proto::caffe::{LayerParameter, Phase};
 
@@ -78,19 +79,18 @@ impl<T: Real> Dropout<T> {
     }
 }
 
-/// Random blocks that are computed side by side, in vectors.
-const BLOCKS: usize = 32;
-
 /// Calls `f(i, kept)` for some elements, the first of which is element `first`.
 #[inline(always)]
 fn draw(stream: &Stream, threshold: u32, first: usize, count: usize, mut f: impl FnMut(usize, u8)) {
     let (mut skipped, mut next, mut at) = (first % 4, first as u64 / 4, 0);
     let mut words = [[0; BLOCKS]; 4];
     while at < count {
-        let [a, b, c, d] = &mut words;
-        for (block, (((a, b), c), d)) in (next..).zip(a.iter_mut().zip(b).zip(c).zip(d)) {
-            [*a, *b, *c, *d] = stream.block(block);
-        }
+        side_by_side(
+            next,
+            &mut words,
+            #[inline(always)]
+            |block| stream.block(block),
+        );
         let here = (4 * BLOCKS - skipped).min(count - at);
         for i in 0..here {
             let place = skipped + i;
@@ -186,6 +186,8 @@ impl<T: Real> Layer<T> for Dropout<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::draw;
+    use crate::math::Stream;
     use crate::testing::{Bench, refusal};
 
     fn layer(param: &str, top: &str) -> String {
@@ -215,6 +217,18 @@ mod tests {
             b.net.set_next_pass(0);
             b.forward();
             assert_eq!(b.get(top), y);
+        }
+    }
+
+    #[test]
+    fn element_i_costs_word_i_wherever_a_part_begins() {
+        let (stream, threshold) = (Stream::new(7, 1, 2), 1 << 31);
+        for (first, count) in [(0, 1), (1, 2), (3, 130), (126, 127), (514, 1000), (6, 0)] {
+            let mut kept = vec![9; count];
+            draw(&stream, threshold, first, count, |i, is| kept[i] = is);
+            for (i, &kept) in kept.iter().enumerate() {
+                assert_eq!(kept, u8::from(stream.word((first + i) as u64) >= threshold), "{first} + {i}");
+            }
         }
     }
 

@@ -89,24 +89,14 @@ fn spread<T: Real, const L: usize>(dy: &[T], [h, w]: &[Axis; 2], far: &Far<T>, d
 #[cfg(test)]
 mod tests {
     use super::super::average;
-    use super::super::max_blocks::turn;
+    use super::super::tests::{WINDOWS, shape, turn};
     use super::*;
-    use crate::proto::caffe::pooling_parameter::RoundMode;
     use crate::testing::assert_close;
 
     #[test]
     fn blocks_agree_with_planes() {
-        for (lanes, [height, width], [kernel, stride, pad], round) in [
-            (16, [9, 11], [3, 2, 0], RoundMode::Ceil),
-            (16, [9, 11], [3, 1, 1], RoundMode::Ceil),
-            (8, [10, 7], [2, 2, 0], RoundMode::Ceil),
-            (4, [13, 30], [5, 3, 2], RoundMode::Ceil),
-            (2, [7, 70], [3, 2, 1], RoundMode::Floor),
-            (8, [6, 6], [6, 1, 0], RoundMode::Ceil),
-            (4, [9, 9], [2, 3, 0], RoundMode::Floor),
-        ] {
-            let axes = [height, width]
-                .map(|size| Axis::new(size, kernel, stride, pad, round).expect("a valid window"));
+        for (lanes, axes) in WINDOWS.map(shape) {
+            let [height, width] = axes.map(|a| a.input);
             let (pixels, windows) = (height * width, axes[0].output * axes[1].output);
             let channels = 2 * lanes;
             let value = |i: usize| ((i * 37 + i / 13) % 19) as f64 - 9.0;

@@ -263,40 +263,20 @@ impl<const L: usize> Lines<L> {
 }
 
 #[cfg(test)]
-pub(super) use tests::turn;
-
-#[cfg(test)]
 mod tests {
     use super::super::max;
+    use super::super::tests::{WINDOWS, shape, turn};
     use super::*;
     use crate::proto::caffe::pooling_parameter::RoundMode;
 
-    /// A plane of each channel, side by side or one after another.
-    pub fn turn<U: Copy + Default>(x: &[U], lanes: usize, pixels: usize, forth: bool) -> Vec<U> {
-        let mut to = vec![U::default(); x.len()];
-        for i in 0..x.len() {
-            let (block, channel, pixel) = (i / pixels / lanes, i / pixels % lanes, i % pixels);
-            let at = (block * pixels + pixel) * lanes + channel;
-            let (from, at) = if forth { (i, at) } else { (at, i) };
-            to[at] = x[from];
-        }
-        to
-    }
-
     #[test]
     fn blocks_agree_with_planes() {
-        for (lanes, [height, width], [kernel, stride, pad], round) in [
-            (16, [9, 11], [3, 2, 0], RoundMode::Ceil),
-            (16, [9, 11], [3, 1, 1], RoundMode::Ceil),
-            (8, [10, 7], [2, 2, 0], RoundMode::Ceil),
-            (4, [13, 30], [5, 3, 2], RoundMode::Ceil),
-            (2, [7, 70], [3, 2, 1], RoundMode::Floor),
-            (16, [12, 12], [5, 4, 0], RoundMode::Floor),
-            (16, [4, 4], [4, 4, 3], RoundMode::Ceil),
-            (4, [5, 6], [7, 1, 3], RoundMode::Ceil),
-        ] {
-            let axes = [height, width]
-                .map(|size| Axis::new(size, kernel, stride, pad, round).expect("a valid window"));
+        for (lanes, axes) in WINDOWS.map(shape) {
+            if !suits(&axes) {
+                continue;
+            }
+            let [(height, kernel, stride, pad), (width, ..)] =
+                axes.map(|a| (a.input, a.kernel, a.stride, a.pad));
             let (pixels, windows) = (height * width, axes[0].output * axes[1].output);
             let channels = 2 * lanes;
             // Equal values, and whole windows of -∞.

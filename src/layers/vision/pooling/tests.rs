@@ -1,4 +1,40 @@
+use super::axis::Axis;
+use crate::proto::caffe::pooling_parameter::RoundMode;
 use crate::testing::{Bench, assert_close, refusal};
+
+/// Lanes, sizes of an image, sides of its windows with stride and pad, how they are counted.
+type Windows = (usize, [usize; 2], [usize; 3], RoundMode);
+
+/// Windows of all kinds for images in blocks.
+pub(super) const WINDOWS: [Windows; 10] = [
+    (16, [9, 11], [3, 2, 0], RoundMode::Ceil),
+    (16, [9, 11], [3, 1, 1], RoundMode::Ceil),
+    (8, [10, 7], [2, 2, 0], RoundMode::Ceil),
+    (4, [13, 30], [5, 3, 2], RoundMode::Ceil),
+    (2, [7, 70], [3, 2, 1], RoundMode::Floor),
+    (16, [12, 12], [5, 4, 0], RoundMode::Floor),
+    (16, [4, 4], [4, 4, 3], RoundMode::Ceil),
+    (4, [5, 6], [7, 1, 3], RoundMode::Ceil),
+    (8, [6, 6], [6, 1, 0], RoundMode::Ceil),
+    (4, [9, 9], [2, 3, 0], RoundMode::Floor),
+];
+
+/// Their lanes and axes.
+pub(super) fn shape((lanes, sizes, [kernel, stride, pad], round): Windows) -> (usize, [Axis; 2]) {
+    (lanes, sizes.map(|size| Axis::new(size, kernel, stride, pad, round).expect("a valid window")))
+}
+
+/// A plane of each channel, side by side or one after another.
+pub(super) fn turn<U: Copy + Default>(x: &[U], lanes: usize, pixels: usize, forth: bool) -> Vec<U> {
+    let mut to = vec![U::default(); x.len()];
+    for i in 0..x.len() {
+        let (block, channel, pixel) = (i / pixels / lanes, i / pixels % lanes, i % pixels);
+        let at = (block * pixels + pixel) * lanes + channel;
+        let (from, at) = if forth { (i, at) } else { (at, i) };
+        to[at] = x[from];
+    }
+    to
+}
 
 fn layer(param: &str) -> String {
     format!("layer {{ name: 'p' type: 'Pooling' bottom: 'x' top: 'y' pooling_param {{ {param} }} }}")
