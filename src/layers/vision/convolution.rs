@@ -9,7 +9,7 @@ use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::normalization::Channels;
 use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Params, Reads, Setup, Step};
-use crate::math::{self, Ending, Geometry, Layouts, Real};
+use crate::math::{self, Ending, Geometry, Layouts, Real, scratch, vector};
 use crate::proto::caffe::{ConvolutionParameter, LayerParameter};
 use std::ops::RangeInclusive;
 
@@ -275,11 +275,19 @@ impl<T: Real> Layer<T> for Convolution<T> {
         let engine = self.engine()?;
         for i in 0..io.bottom.len() {
             let dy = io.top_diff.get(i);
-            if io.live[i] && self.param.bias_term() && io.params.learned(1) {
-                engine.backward_bias_laid(dy, io.layouts.top, io.params.diff_mut(1));
-            }
-            if io.live[i] && io.params.learned(0) {
-                engine.backward_weights_laid(io.bottom.get(i), dy, io.layouts, io.params.diff_mut(0));
+            let learned = |param: usize| io.live[i] && param < io.params.len() && io.params.learned(param);
+            match [learned(0), learned(1)] {
+                [true, true] => scratch(engine.geometry().num_output, |db: &mut [T]| {
+                    db.fill(T::zero());
+                    let x = io.bottom.get(i);
+                    engine.backward_params_laid(x, dy, io.layouts, io.params.diff_mut(0), db);
+                    vector::axpy(T::one(), db, io.params.diff_mut(1));
+                }),
+                [true, false] => {
+                    engine.backward_weights_laid(io.bottom.get(i), dy, io.layouts, io.params.diff_mut(0));
+                }
+                [false, true] => engine.backward_bias_laid(dy, io.layouts.top, io.params.diff_mut(1)),
+                [false, false] => {}
             }
             if io.propagate[i] {
                 engine.backward_data_laid(io.params.data(0), dy, io.layouts, io.bottom_diff.get(i));

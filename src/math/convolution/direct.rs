@@ -221,7 +221,7 @@ impl Direct {
         });
     }
 
-    /// `dw += Σ dy * x` for dense filters of `dy.channels` outputs.
+    /// `dw += Σ dy * x` for dense filters of `dy.channels` outputs, and `db += Σ dy` if that is wanted, for a gradient in blocks.
     pub(super) fn weights<T: Real>(
         &self,
         kernels: &Kernels<T>,
@@ -229,12 +229,14 @@ impl Direct {
         x: &Batch<T>,
         dy: &Gradient<T>,
         dw: &mut [T],
+        db: Option<&mut [T]>,
     ) {
         let (lanes, taps) = (kernels.lanes(), windows.taps.len());
         let (depth, outputs, pixels) = (x.channels * taps, dy.channels(), windows.pixels);
         let (width, line) = (outputs.next_multiple_of(lanes), windows.line);
-        // Rows for taps that are not there, to fill the last tile.
-        let size = (depth + TAPS) * width;
+        // Rows for taps that are not there, to fill the last tile; then that of the bias.
+        let size = (depth + TAPS + 1) * width;
+        let last = db.is_some().then_some((depth + TAPS) * width);
         let bands = self.bands(windows, x);
         let items = bands.count();
         let worth = x.samples * pixels * size / GRAIN;
@@ -252,7 +254,11 @@ impl Direct {
                             let products =
                                 Products { kernels, windows, lines, band, plane, channels, dy, width };
                             let is_turned = dy.step == width && self.correlates(windows);
-                            if is_turned { products.correlate(&sums) } else { products.add_taps(&sums) }
+                            if is_turned {
+                                products.correlate(&sums, last)
+                            } else {
+                                products.add_taps(&sums, last)
+                            }
                         });
                     };
                     match dy {
@@ -283,6 +289,9 @@ impl Direct {
                 },
             );
             let sums = &*sums;
+            if let (Some(db), Some(last)) = (db, last) {
+                db.iter_mut().zip(&sums[last..]).for_each(|(db, &x)| *db += x);
+            }
             for_each_chunk(dw, depth * usize::div_ceil(1 << 12, depth), |offset, dw| {
                 for (i, dw) in dw.chunks_exact_mut(depth).enumerate() {
                     let column = sums[offset / depth + i..].iter().step_by(width);

@@ -9,7 +9,6 @@ use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::Matrix;
 use crate::math::layout::{Layout, Layouts, to_blocks, to_planes};
-use crate::math::parallel::for_each_chunk;
 use crate::math::scratch::scratch;
 use crate::math::simd::{self, Kernels};
 
@@ -47,25 +46,6 @@ fn fill_blocks<T: Real>(
         f(turned);
         to_planes(kernels, turned, sizes, to);
     });
-}
-
-/// As many sums as the largest vector has lanes; a smaller one's channels come again and again.
-const SUMS: usize = 16;
-
-/// Sums of every `SUMS`th number.
-#[inline(always)]
-fn side_by_side<T: Real>(numbers: &[T]) -> [f64; SUMS] {
-    let mut sums = [0.0; SUMS];
-    let (many, rest) = numbers.as_chunks::<SUMS>();
-    for numbers in many {
-        for i in 0..SUMS {
-            sums[i] += numbers[i].as_f64();
-        }
-    }
-    for (i, x) in rest.iter().enumerate() {
-        sums[i] += x.as_f64();
-    }
-    sums
 }
 
 impl Convolution {
@@ -187,7 +167,7 @@ impl Convolution {
             return padded.backward_weights(x, dy, layouts, dw);
         }
         if let Some(direct) = self.narrow::<T>(layouts) {
-            return narrow::backward_weights(self, direct, x, dy, dw);
+            return narrow::backward_weights(self, direct, x, dy, dw, None);
         }
         let (extents, (bottom, top)) = (self.extents(), self.sides());
         with_blocks(kernels, x, layouts.bottom, bottom, |x| {
@@ -201,34 +181,21 @@ impl Convolution {
         });
     }
 
-    /// [`Convolution::backward_bias`], the same.
-    pub fn backward_bias_laid<T: Real>(&self, dy: &[T], layout: Layout, db: &mut [T]) {
-        if layout == Layout::Planes {
-            return self.backward_bias(dy, db);
+    /// [`Convolution::backward_weights_laid`] and [`Convolution::backward_bias_laid`], which may share a pass over the top's gradient.
+    pub fn backward_params_laid<T: Real>(
+        &self,
+        x: &[T],
+        dy: &[T],
+        layouts: Layouts,
+        dw: &mut [T],
+        db: &mut [T],
+    ) {
+        if let (Some(direct), Layout::Blocks) = (self.narrow::<T>(layouts), layouts.top) {
+            let (x, dy) = (&x[..self.bottom_len()], &dy[..self.top_len()]);
+            let (dw, db) = (&mut dw[..self.weights_len()], &mut db[..self.geometry.num_output]);
+            return narrow::backward_weights(self, direct, x, dy, dw, Some(db));
         }
-        let lanes = simd::kernels::<T>(self.isa).lanes();
-        let Extents { pixels, outputs, batch, .. } = self.extents();
-        let (dy, db) = (&dy[..self.top_len()], &mut db[..outputs]);
-        let grain = lanes * (1usize << 15).div_ceil((batch * pixels * lanes).max(1)).max(1);
-        for_each_chunk(
-            db,
-            grain,
-            #[inline(always)]
-            |first, db| {
-                for (i, db) in db.chunks_exact_mut(lanes).enumerate() {
-                    let blocks = dy.chunks_exact(pixels * lanes).skip(first / lanes + i);
-                    let mut sums = [0.0; SUMS];
-                    for block in blocks.step_by(outputs / lanes) {
-                        let more = side_by_side(block);
-                        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-                    }
-                    let (sums, others) = sums.split_at_mut(lanes);
-                    for others in others.chunks_exact(lanes) {
-                        sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
-                    }
-                    db.iter_mut().zip(sums).for_each(|(db, &mut sum)| *db += T::from_f64(sum));
-                }
-            },
-        );
+        self.backward_bias_laid(dy, layouts.top, db);
+        self.backward_weights_laid(x, dy, layouts, dw);
     }
 }

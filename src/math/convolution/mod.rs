@@ -4,6 +4,7 @@
 //! With W of `num_output/groups` × K (K = channels/groups · taps), windows X of K × pixels and dY of
 //! `num_output/groups` × pixels, per group: `Y = W·X + bias`, `dW += dY·Xᵀ`, `dX = Wᵀ·dY` put back in place.
 
+mod bias;
 mod blocked;
 mod choice;
 mod data;
@@ -30,7 +31,7 @@ pub use geometry::Geometry;
 use super::Real;
 use super::gemm::Ending;
 use super::layout::{Layout, Layouts};
-use super::parallel::{for_each_chunk, sum_of};
+use super::parallel::for_each_chunk;
 use super::scratch::scratch;
 use super::simd::{self, Isa};
 use crate::error::Result;
@@ -327,29 +328,11 @@ impl Convolution {
                 let dy = Batch { data: dy.data, image: dy.image, samples: g.batch, channels: outputs };
                 let dy = Gradient::Planes(dy);
                 let (x, dw) = (self.batch(x, group), &mut dw[group * size..][..size]);
-                direct.weights(simd::kernels(self.isa), &self.windows, &x, &dy, dw);
+                direct.weights(simd::kernels(self.isa), &self.windows, &x, &dy, dw, None);
             }
             return;
         }
         weights::backward(self, x, dy, dw);
-    }
-
-    /// `db += Σ dy` over samples and pixels.
-    pub fn backward_bias<T: Real>(&self, dy: &[T], db: &mut [T]) {
-        let (outputs, pixels) = (self.geometry.num_output, self.windows.pixels);
-        let dy = &dy[..self.top_len()];
-        let grain = ((1 << 15) / (self.geometry.batch * pixels).max(1)).max(1);
-        for_each_chunk(
-            &mut db[..outputs],
-            grain,
-            #[inline(always)]
-            |first, db| {
-                for (i, db) in db.iter_mut().enumerate() {
-                    let planes = dy.chunks_exact(pixels).skip(first + i).step_by(outputs);
-                    *db += T::from_f64(planes.map(|plane| sum_of(plane, |x| x.as_f64())).sum());
-                }
-            },
-        );
     }
 
     /// Those of a 1×1 convolution.

@@ -118,15 +118,16 @@ pub(super) fn backward_data<T: Real>(plan: &Convolution, w: &[T], dy: &[T], dx: 
     });
 }
 
-/// As [`Convolution::backward_weights_laid`], dy in blocks.
+/// As [`Convolution::backward_params_laid`] or [`Convolution::backward_weights_laid`], dy in blocks.
 pub(super) fn backward_weights<T: Real>(
     plan: &Convolution,
     direct: &Direct,
     x: &[T],
     dy: &[T],
     dw: &mut [T],
+    db: Option<&mut [T]>,
 ) {
     let kernels: &Kernels<T> = simd::kernels(plan.isa);
     let dy = Gradient::Blocks { data: dy, channels: plan.geometry.num_output };
-    direct.weights(kernels, &plan.windows, &plan.batch(x, 0), &dy, dw);
+    direct.weights(kernels, &plan.windows, &plan.batch(x, 0), &dy, dw, db);
 }

@@ -1,10 +1,11 @@
 //! The gradient of weights from a band of an image: products of what each tap reads with the gradient of the outputs.
 
+use super::bias::add_lanes;
 use super::direct::Batch;
 use super::windows::Windows;
 use crate::math::Real;
 use crate::math::shared::Shared;
-use crate::math::simd::{Correlate, Kernels, Run, Taps, Turn};
+use crate::math::simd::{Correlate, Kernels, Run, Taps, Turn, vectorised};
 use std::ops::Range;
 
 /// Pixels whose gradient stays in the first-level cache.
@@ -35,29 +36,35 @@ pub(super) struct Products<'a, T: 'static> {
 }
 
 impl<T: Real> Products<'_, T> {
-    /// Adds them to sums, for taps anywhere.
-    pub(super) fn add_taps(&self, sums: &Shared<T>) {
+    /// Adds them to sums, for taps anywhere; those of a gradient in blocks itself to what begins at `bias`.
+    pub(super) fn add_taps(&self, sums: &Shared<T>, bias: Option<usize>) {
         let &Products { kernels, windows, ref lines, band, plane, channels, dy, width } = self;
         let (lanes, count, line) = (kernels.lanes(), windows.taps.len(), windows.line);
         let (depth, image) = (channels * count, band.as_ptr().wrapping_sub(windows.starts[lines.start]));
         let tap = |i: usize| i.min(depth - 1) / count * plane + windows.taps[i.min(depth - 1) % count];
-        for some in lines.clone().step_by(PIXELS.div_ceil(line)) {
-            let starts = &windows.starts[some..lines.end.min(some + PIXELS.div_ceil(line))];
-            let data = &dy.data[(some - lines.start) * line * dy.step..];
+        let some = PIXELS.div_ceil(line);
+        for first_line in lines.clone().step_by(some) {
+            let starts = &windows.starts[first_line..lines.end.min(first_line + some)];
+            let here = (first_line - lines.start) * line * dy.step;
+            self.add_outputs(here, starts.len() * line, sums, bias);
             let mut column = 0;
             while column < width {
                 // As many as go, or the rest in equal parts.
                 let left = (width - column) / lanes;
                 let vectors = left.div_ceil(left.div_ceil(kernels.tap_vectors()));
-                for first in (0..depth).step_by(kernels.taps(vectors)) {
+                let data = &dy.data[here + column / lanes * dy.vector..];
+                // The same outputs of the next lines, a vector with each of the first tiles; the others ask for what is near.
+                let next = |i: usize| if i < vectors { some * line * dy.step + i * dy.vector } else { 0 };
+                for (i, first) in (0..depth).step_by(kernels.taps(vectors)).enumerate() {
                     let tile = Taps {
                         taps: std::array::from_fn(|i| tap(first + i)),
                         image,
                         starts,
                         line,
-                        dy: data[column / lanes * dy.vector..].as_ptr(),
+                        dy: data.as_ptr(),
                         dy_step: dy.step,
                         dy_vector: dy.vector,
+                        next: data.as_ptr().wrapping_add(next(i)),
                         out: sums.part(first * width, kernels.taps(vectors) * width).at(column),
                         out_step: width,
                     };
@@ -70,12 +77,33 @@ impl<T: Real> Products<'_, T> {
         }
     }
 
-    /// Adds them to sums, for taps whose rows are of the kind that has kernels of its own, and outputs of a pixel that are all neighbours.
-    pub(super) fn correlate(&self, sums: &Shared<T>) {
+    /// Adds the outputs of some pixels of a gradient in blocks to the sums that begin at `bias`. So they come from memory in long stretches, and
+    /// lie near for their products.
+    fn add_outputs(&self, first: usize, pixels: usize, sums: &Shared<T>, bias: Option<usize>) {
+        let (Some(bias), lanes) = (bias, self.kernels.lanes()) else { return };
+        // SAFETY: the sums are this task's own, and no tile has these.
+        let to = unsafe { sums.slice(bias..bias + self.width) };
+        vectorised(
+            #[inline(always)]
+            || {
+                for (block, to) in to.chunks_exact_mut(lanes).enumerate() {
+                    let mut sums = [0.0; 16];
+                    let dy = &self.dy.data[first + block * self.dy.vector..][..pixels * lanes];
+                    add_lanes(dy, &mut sums[..lanes]);
+                    to.iter_mut().zip(sums).for_each(|(to, sum)| *to += T::from_f64(sum));
+                }
+            },
+        );
+    }
+
+    /// Adds them to sums, for taps whose rows are of the kind that has kernels of its own, and outputs of a pixel that are all neighbours;
+    /// the outputs as [`Products::add_taps`].
+    pub(super) fn correlate(&self, sums: &Shared<T>, bias: Option<usize>) {
         let &Products { kernels, windows, ref lines, band, plane, channels, dy, width } = self;
         let (taps, lanes) = (windows.taps_line, kernels.lanes());
         let rows_of = windows.taps.len() / taps;
         let (all, most) = (channels * rows_of, kernels.tap_rows(taps));
+        self.add_outputs(0, lines.len() * windows.line, sums, bias);
         let mut first = 0;
         while first < all {
             let count = if all - first < most { 1 } else { most };

@@ -174,7 +174,13 @@ fn check_plan<T: Real>(isa: Isa, plan: &Convolution) {
         plan.backward_bias_laid(&dy, layouts.top, &mut db);
         let mut want = vec![0.5; g.num_output];
         dy64.iter().enumerate().for_each(|(i, &dy)| want[i / pixels % g.num_output] += dy);
-        assert_near(&db, &narrow(&want), g.batch * pixels, &what("bias"));
+        let want_db = narrow(&want);
+        assert_near(&db, &want_db, g.batch * pixels, &what("bias"));
+
+        let (mut dw, mut db) = (vec![T::from_f64(0.25); w.len()], vec![T::from_f64(0.5); g.num_output]);
+        plan.backward_params_laid(&x, &dy, layouts, &mut dw, &mut db);
+        assert_near(&dw, &narrow(&want_dw), g.batch * pixels, &what("weights, with that of the bias"));
+        assert_near(&db, &want_db, g.batch * pixels, &what("bias, with that of the weights"));
     }
 }
 
@@ -377,6 +383,7 @@ fn bits_do_not_depend_on_threads() {
                 plan.backward_data_laid(&w, &dy, layouts, &mut dx);
                 plan.backward_weights_laid(&x, &dy, layouts, &mut dw);
                 plan.backward_bias_laid(&dy, layouts.top, &mut db);
+                plan.backward_params_laid(&x, &dy, layouts, &mut dw, &mut db);
                 again.extend([y, dx, dw].concat());
             }
             (y, dx, dw, (db, again))

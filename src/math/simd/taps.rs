@@ -22,6 +22,8 @@ pub(crate) struct Taps<'a, T> {
     pub dy: *const T,
     pub dy_step: usize,
     pub dy_vector: usize,
+    /// Outputs that a later tile reads, which this one asks for: those of a pixel with each pixel. Never read, so it may be any address.
+    pub next: *const T,
     /// The first row.
     pub out: *mut T,
     pub out_step: usize,
@@ -63,12 +65,13 @@ pub(super) unsafe fn tap_products<T: Real, S: Lanes<T>, const MR: usize, const N
             S::prefetch(t.out.wrapping_add(i / NV * t.out_step + i % NV * S::COUNT));
         }
         let mut sums = [[S::splat(T::zero()); NV]; MR];
-        let mut dy = t.dy;
+        let (mut dy, mut next) = (t.dy, t.next);
         for &start in t.starts {
             let line = t.image.wrapping_add(start);
             // Through a black box, so that each stays in a register of its own.
             let rows: [*const T; MR] = black_box(std::array::from_fn(|i| line.wrapping_add(t.taps[i])));
             for p in 0..t.line {
+                S::prefetch_far(next);
                 let mut right = [S::splat(T::zero()); NV];
                 for (j, v) in right.iter_mut().enumerate() {
                     *v = S::load(dy.add(j * t.dy_vector));
@@ -80,6 +83,7 @@ pub(super) unsafe fn tap_products<T: Real, S: Lanes<T>, const MR: usize, const N
                     }
                 }
                 dy = dy.wrapping_add(t.dy_step);
+                next = next.wrapping_add(t.dy_step);
             }
         }
         for (i, row) in sums.iter().enumerate() {
