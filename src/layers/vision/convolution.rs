@@ -275,8 +275,9 @@ impl<T: Real> Layer<T> for Convolution<T> {
         let engine = self.engine()?;
         for i in 0..io.bottom.len() {
             let dy = io.top_diff.get(i);
-            let learned = |param: usize| io.live[i] && param < io.params.len() && io.params.learned(param);
-            match [learned(0), learned(1)] {
+            let weights = io.live[i] && io.params.learned(0);
+            let bias = io.live[i] && self.param.bias_term() && io.params.learned(1);
+            match [weights, bias] {
                 [true, true] => scratch(engine.geometry().num_output, |db: &mut [T]| {
                     db.fill(T::zero());
                     let x = io.bottom.get(i);
@@ -321,6 +322,30 @@ mod tests {
         assert_close(&b.grad("x"), &[1.0, 2.0, 0.0, 3.0, 3.0, -2.0, 0.0, -3.0, -4.0], 1e-12);
         assert_close(&b.param("c", 0).1, &[37.0, 47.0, 67.0, 77.0], 1e-12);
         assert_close(&b.param("c", 1).1, &[10.0], 1e-12);
+    }
+
+    #[test]
+    fn weights_and_bias_learn_together_or_alone() {
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        let (dw, db) = ([37.0, 47.0, 67.0, 77.0], [10.0]);
+        for learned in [[1, 1], [1, 0], [0, 1], [0, 0]] {
+            let rates = learned.map(|rate| format!("param {{ lr_mult: {rate} }}")).join(" ");
+            let text = layer("num_output: 1 kernel_size: 2")
+                .replace("convolution_param", &format!("{rates} convolution_param"));
+            let mut b = Bench::<f64>::new(&text, &[("x", &[1, 1, 3, 3], &x)]).unwrap();
+            b.forward();
+            // Gradients are added to those of the pass before.
+            for pass in [1.0, 2.0] {
+                b.backward(&[("y", &[1.0, 2.0, 3.0, 4.0])]);
+                // There is no gradient of what does not learn.
+                let want = |gradient: &[f64], learned: i32| match learned {
+                    0 => Vec::new(),
+                    _ => gradient.iter().map(|g| g * pass).collect(),
+                };
+                assert_close(&b.param("c", 0).1, &want(&dw, learned[0]), 1e-12);
+                assert_close(&b.param("c", 1).1, &want(&db, learned[1]), 1e-12);
+            }
+        }
     }
 
     #[test]

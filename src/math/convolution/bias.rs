@@ -9,7 +9,7 @@ use crate::math::simd;
 /// Numbers that are worth a thread.
 const GRAIN: usize = 1 << 15;
 /// As many sums as the largest vector has lanes; a smaller one's channels come again and again.
-const SUMS: usize = 16;
+pub(super) const SUMS: usize = 16;
 /// Numbers whose sums are kept in their own precision; those of more are in double precision.
 const SPAN: usize = 64 * SUMS;
 

@@ -1,6 +1,6 @@
 //! The gradient of weights from a band of an image: products of what each tap reads with the gradient of the outputs.
 
-use super::bias::add_lanes;
+use super::bias::{SUMS, add_lanes};
 use super::direct::Batch;
 use super::windows::Windows;
 use crate::math::Real;
@@ -87,7 +87,7 @@ impl<T: Real> Products<'_, T> {
             #[inline(always)]
             || {
                 for (block, to) in to.chunks_exact_mut(lanes).enumerate() {
-                    let mut sums = [0.0; 16];
+                    let mut sums = [0.0; SUMS];
                     let dy = &self.dy.data[first + block * self.dy.vector..][..pixels * lanes];
                     add_lanes(dy, &mut sums[..lanes]);
                     to.iter_mut().zip(sums).for_each(|(to, sum)| *to += T::from_f64(sum));
