@@ -71,7 +71,7 @@ impl Convolution {
         if let Some(time) = direct.and_then(|d| d.saves_time(windows, depth, outputs)) {
             (way.forward, cycles[0]) = (direct, products * time);
         }
-        if let Some(time) = direct.and_then(|d| d.saves_time_for_weights(windows, depth, outputs)) {
+        if let Some(time) = direct.and_then(|d| d.saves_time_for_weights(depth, outputs)) {
             (way.weights, cycles[2]) = (direct, products * time);
         }
         if let DataForm::Gather(gather) = &self.data {

@@ -39,8 +39,6 @@ pub(super) struct Direct {
     /// Rows from window to window, and of a window.
     stride: usize,
     reach: usize,
-    /// Whether the taps of a row are neighbours.
-    dense: bool,
 }
 
 /// A batch of images of which some channels are used.
@@ -104,7 +102,6 @@ impl Direct {
             rows: height + 2 * g.pad[0],
             stride: g.stride[0],
             reach: (g.kernel[0] - 1) * g.dilation[0] + 1,
-            dense: g.stride[1] == 1 && g.dilation[1] == 1,
         })
     }
 
@@ -121,22 +118,11 @@ impl Direct {
     }
 
     /// The same for the gradient of the weights.
-    pub(super) fn saves_time_for_weights(
-        &self,
-        windows: &Windows,
-        depth: usize,
-        outputs: usize,
-    ) -> Option<f64> {
+    pub(super) fn saves_time_for_weights(&self, depth: usize, outputs: usize) -> Option<f64> {
         let width = outputs.next_multiple_of(16);
         let cycles = width as f64 / outputs as f64 / 27.0;
-        let most = if self.correlates(windows) { SUMS / 4 } else { NEAR };
-        let fits = width * depth * 4 <= most;
+        let fits = width * depth * 4 <= NEAR;
         (fits && cycles < 1.0 / 27.0 + 1.2 / outputs as f64).then_some(cycles)
-    }
-
-    /// Whether rows of taps are of the kind that has kernels of its own.
-    fn correlates(&self, windows: &Windows) -> bool {
-        self.dense && [3, 5].contains(&windows.taps_line)
     }
 
     /// How a batch is cut.
@@ -238,57 +224,31 @@ impl Direct {
         let size = (depth + TAPS + 1) * width;
         let last = db.is_some().then_some((depth + TAPS) * width);
         let bands = self.bands(windows, x);
-        let items = bands.count();
-        let worth = x.samples * pixels * size / GRAIN;
-        let parts = worth.min(items).min(SUMS / (size * size_of::<T>())).clamp(1, PARTS);
-        scratch(parts * size, |sums: &mut [T]| {
-            for_each_chunk(sums, size, |offset, sums| {
-                let part = offset / size;
-                sums.fill(T::zero());
-                let sums = Shared::new(sums);
-                for item in items * part / parts..items * (part + 1) / parts {
-                    let (sample, lines) = bands.band(item);
-                    let add = |dy: Pixels<T>| {
-                        self.with_band(windows, x, sample, &lines, |band, plane| {
-                            let (lines, channels) = (lines.clone(), x.channels);
-                            let products =
-                                Products { kernels, windows, lines, band, plane, channels, dy, width };
-                            let is_turned = dy.step == width && self.correlates(windows);
-                            if is_turned {
-                                products.correlate(&sums, last)
-                            } else {
-                                products.add_taps(&sums, last)
-                            }
-                        });
-                    };
-                    match dy {
-                        Gradient::Planes(planes) => {
-                            // A part of the outputs starts within the first pixel, and is as long as the others.
-                            scratch((lines.len() * line + 1) * width, |turned: &mut [T]| {
-                                turn(kernels, windows, planes, sample, &lines, width, turned);
-                                add(Pixels { data: turned, step: width, vector: lanes });
-                            });
-                        }
-                        Gradient::Blocks { data, .. } => {
-                            let at = sample * outputs * pixels + lines.start * line * lanes;
-                            add(Pixels { data: &data[at..], step: lanes, vector: pixels * lanes });
-                        }
-                    }
+        let add = |item: usize, sums: &mut [T]| {
+            let (sample, lines) = bands.band(item);
+            let sums = Shared::new(sums);
+            let add = |dy: Pixels<T>| {
+                self.with_band(windows, x, sample, &lines, |band, plane| {
+                    let (lines, channels) = (lines.clone(), x.channels);
+                    let products = Products { kernels, windows, lines, band, plane, channels, dy, width };
+                    products.add_taps(&sums, last);
+                });
+            };
+            match dy {
+                Gradient::Planes(planes) => {
+                    // A part of the outputs starts within the first pixel, and is as long as the others.
+                    scratch((lines.len() * line + 1) * width, |turned: &mut [T]| {
+                        turn(kernels, windows, planes, sample, &lines, width, turned);
+                        add(Pixels { data: turned, step: width, vector: lanes });
+                    });
                 }
-            });
-            // The parts one after another, then turned.
-            let (sums, others) = sums.split_at_mut(size);
-            for_each_chunk(
-                sums,
-                1 << 12,
-                #[inline(always)]
-                |offset, sums| {
-                    for other in others.chunks_exact(size) {
-                        sums.iter_mut().zip(&other[offset..]).for_each(|(sum, &x)| *sum += x);
-                    }
-                },
-            );
-            let sums = &*sums;
+                Gradient::Blocks { data, .. } => {
+                    let at = sample * outputs * pixels + lines.start * line * lanes;
+                    add(Pixels { data: &data[at..], step: lanes, vector: pixels * lanes });
+                }
+            }
+        };
+        in_parts([bands.count(), size], x.samples * pixels * size, add, |sums: &[T]| {
             if let (Some(db), Some(last)) = (db, last) {
                 db.iter_mut().zip(&sums[last..]).for_each(|(db, &x)| *db += x);
             }
@@ -300,6 +260,37 @@ impl Direct {
             });
         });
     }
+}
+
+/// Calls `add` for each of some items with sums of length `size`, in as many parts as so many multiply-adds are worth, each with sums of its own;
+/// then `done` with the sums of all parts, which are added one after another.
+pub(super) fn in_parts<T: Real>(
+    [items, size]: [usize; 2],
+    multiply_adds: usize,
+    add: impl Fn(usize, &mut [T]) + Sync,
+    done: impl FnOnce(&[T]),
+) {
+    let worth = multiply_adds / GRAIN;
+    let parts = worth.min(items).min(SUMS / (size * size_of::<T>())).clamp(1, PARTS);
+    scratch(parts * size, |sums: &mut [T]| {
+        for_each_chunk(sums, size, |offset, sums| {
+            let part = offset / size;
+            sums.fill(T::zero());
+            (items * part / parts..items * (part + 1) / parts).for_each(|item| add(item, sums));
+        });
+        let (sums, others) = sums.split_at_mut(size);
+        for_each_chunk(
+            sums,
+            1 << 12,
+            #[inline(always)]
+            |offset, sums| {
+                for other in others.chunks_exact(size) {
+                    sums.iter_mut().zip(&other[offset..]).for_each(|(sum, &x)| *sum += x);
+                }
+            },
+        );
+        done(sums);
+    });
 }
 
 /// Cycles of a multiply-add of packed operands with `m` rows: packing is paid for by all rows together.

@@ -195,6 +195,9 @@ impl Convolution {
             let (dw, db) = (&mut dw[..self.weights_len()], &mut db[..self.geometry.num_output]);
             return narrow::backward_weights(self, direct, x, dy, dw, Some(db));
         }
+        if layouts.bottom == Layout::Planes && layouts.top == Layout::Planes {
+            return self.backward_params(x, dy, dw, Some(db));
+        }
         self.backward_bias_laid(dy, layouts.top, db);
         self.backward_weights_laid(x, dy, layouts, dw);
     }

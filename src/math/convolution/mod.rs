@@ -19,6 +19,7 @@ mod outer;
 mod padded;
 mod prepared;
 mod products;
+mod shifted;
 #[cfg(test)]
 mod tests;
 mod thin;
@@ -297,14 +298,33 @@ impl Convolution {
 
     /// `dw += dy * x`.
     pub fn backward_weights<T: Real>(&self, x: &[T], dy: &[T], dw: &mut [T]) {
+        self.backward_params(x, dy, dw, None);
+    }
+
+    /// The same, and `db += Σ dy` if that is wanted.
+    fn backward_params<T: Real>(&self, x: &[T], dy: &[T], dw: &mut [T], mut db: Option<&mut [T]>) {
         let g = &self.geometry;
         let (x, dy) = (&x[..self.bottom_len()], &dy[..self.top_len()]);
         let dw = &mut dw[..self.weights_len()];
         if let Some((thin, rest)) = &self.thin {
             return scratch(thin.left(x.len()), |left: &mut [T]| {
                 thin.take(x, left);
-                rest.backward_weights(left, dy, dw);
+                rest.backward_params(left, dy, dw, db);
             });
+        }
+        let (outputs, depth) = (g.num_output / g.groups, self.depth());
+        let size = outputs * depth;
+        if let Some((direct, way)) = self.shifted::<T>() {
+            for group in 0..g.groups {
+                let db = db.as_deref_mut().map(|db| &mut db[group * outputs..][..outputs]);
+                let (x, dy) = (self.batch(x, group), self.top_batch(dy, group));
+                let dw = &mut dw[group * size..][..size];
+                way.weights(direct, simd::kernels(self.isa), &self.windows, [&x, &dy], dw, db);
+            }
+            return;
+        }
+        if let Some(db) = db {
+            self.backward_bias(dy, db);
         }
         if let Some(depthwise) = &self.depthwise {
             return depthwise.backward_weights(simd::kernels(self.isa), x, dy, dw);
@@ -312,8 +332,6 @@ impl Convolution {
         if weights::turned(self, x, dy, dw) {
             return;
         }
-        let (outputs, depth) = (g.num_output / g.groups, self.depth());
-        let size = outputs * depth;
         if let Some(tiles) = &self.winograd.weights {
             for group in 0..g.groups {
                 let (x, dy) = (self.images(x, group), self.gradients(dy, group));
@@ -324,9 +342,7 @@ impl Convolution {
         }
         if let Some(direct) = &self.direct.weights {
             for group in 0..g.groups {
-                let dy = self.gradients(dy, group);
-                let dy = Batch { data: dy.data, image: dy.image, samples: g.batch, channels: outputs };
-                let dy = Gradient::Planes(dy);
+                let dy = Gradient::Planes(self.top_batch(dy, group));
                 let (x, dw) = (self.batch(x, group), &mut dw[group * size..][..size]);
                 direct.weights(simd::kernels(self.isa), &self.windows, &x, &dy, dw, None);
             }
@@ -385,6 +401,21 @@ impl Convolution {
     fn batch<'a, T>(&self, x: &'a [T], group: usize) -> Batch<'a, T> {
         let (g, Images { data, image }) = (&self.geometry, self.images(x, group));
         Batch { data, image, samples: g.batch, channels: g.channels / g.groups }
+    }
+
+    /// The channels of the top's gradient that a group has, as those of images.
+    fn top_batch<'a, T>(&self, dy: &'a [T], group: usize) -> Batch<'a, T> {
+        let (g, Images { data, image }) = (&self.geometry, self.gradients(dy, group));
+        Batch { data, image, samples: g.batch, channels: g.num_output / g.groups }
+    }
+
+    /// The way of pixels side by side for the gradients of weights and bias, if they go that way.
+    fn shifted<T: Real>(&self) -> Option<(&Direct, shifted::Way)> {
+        let Winograd { weights, turned, .. } = &self.winograd;
+        let has_other = self.depthwise.is_some() || weights.is_some() || turned.is_some();
+        let direct = self.direct.weights.as_ref().filter(|_| !has_other)?;
+        let (kernels, outputs) = (simd::kernels(self.isa), self.geometry.num_output / self.geometry.groups);
+        Some((direct, shifted::Way::choose::<T>(kernels, &self.windows, self.depth(), outputs)?))
     }
 
     /// The channels of the top's gradient that a group has.

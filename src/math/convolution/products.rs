@@ -5,7 +5,7 @@ use super::direct::Batch;
 use super::windows::Windows;
 use crate::math::Real;
 use crate::math::shared::Shared;
-use crate::math::simd::{Correlate, Kernels, Run, Taps, Turn, vectorised};
+use crate::math::simd::{Kernels, Run, Taps, Turn, vectorised};
 use std::ops::Range;
 
 /// Pixels whose gradient stays in the first-level cache.
@@ -39,9 +39,9 @@ impl<T: Real> Products<'_, T> {
     /// Adds them to sums, for taps anywhere; those of a gradient in blocks itself to what begins at `bias`.
     pub(super) fn add_taps(&self, sums: &Shared<T>, bias: Option<usize>) {
         let &Products { kernels, windows, ref lines, band, plane, channels, dy, width } = self;
-        let (lanes, count, line) = (kernels.lanes(), windows.taps.len(), windows.line);
-        let (depth, image) = (channels * count, band.as_ptr().wrapping_sub(windows.starts[lines.start]));
-        let tap = |i: usize| i.min(depth - 1) / count * plane + windows.taps[i.min(depth - 1) % count];
+        let (lanes, line, depth) = (kernels.lanes(), windows.line, channels * windows.taps.len());
+        let image = band.as_ptr().wrapping_sub(windows.starts[lines.start]);
+        let tap = |i: usize| windows.tap(i.min(depth - 1), plane);
         let some = PIXELS.div_ceil(line);
         for first_line in lines.clone().step_by(some) {
             let starts = &windows.starts[first_line..lines.end.min(first_line + some)];
@@ -94,43 +94,6 @@ impl<T: Real> Products<'_, T> {
                 }
             },
         );
-    }
-
-    /// Adds them to sums, for taps whose rows are of the kind that has kernels of its own, and outputs of a pixel that are all neighbours;
-    /// the outputs as [`Products::add_taps`].
-    pub(super) fn correlate(&self, sums: &Shared<T>, bias: Option<usize>) {
-        let &Products { kernels, windows, ref lines, band, plane, channels, dy, width } = self;
-        let (taps, lanes) = (windows.taps_line, kernels.lanes());
-        let rows_of = windows.taps.len() / taps;
-        let (all, most) = (channels * rows_of, kernels.tap_rows(taps));
-        self.add_outputs(0, lines.len() * windows.line, sums, bias);
-        let mut first = 0;
-        while first < all {
-            let count = if all - first < most { 1 } else { most };
-            let mut rows = [0; 4];
-            for (i, row) in rows.iter_mut().enumerate().take(count) {
-                *row = (first + i) / rows_of * plane + windows.taps[(first + i) % rows_of * taps];
-            }
-            for column in (0..width).step_by(2 * lanes) {
-                let correlate = Correlate {
-                    taps,
-                    rows,
-                    count,
-                    image: band.as_ptr().wrapping_sub(windows.starts[lines.start]),
-                    starts: &windows.starts[lines.clone()],
-                    line: windows.line,
-                    dy: dy.data[column..].as_ptr(),
-                    dy_step: dy.step,
-                    wide: width - column > lanes,
-                    out: sums.part(first * taps * width, count * taps * width).at(column),
-                    out_step: width,
-                };
-                // SAFETY: rows of taps and lines lie in the band, their pixels in `dy`; the sums are this task's own, and
-                // hold these rows of taps.
-                unsafe { kernels.correlate(&correlate) };
-            }
-            first += count;
-        }
     }
 }
 

@@ -303,6 +303,26 @@ fn windows_read_in_place_agree_with_the_definition() {
 }
 
 #[test]
+fn pixels_side_by_side_agree_with_the_definition() {
+    for g in [
+        square(3, 1, 1, 20, &[28, 28], 5, 0, 1, 1),
+        square(2, 1, 1, 6, &[70, 40], 3, 1, 1, 1),
+        square(3, 2, 4, 12, &[19, 32], 3, 1, 1, 1),
+        square(2, 1, 3, 9, &[31, 63], 7, 3, 2, 1),
+        square(40, 1, 2, 3, &[20, 18], 3, 2, 1, 2),
+    ] {
+        check_everywhere(&g, |plan| {
+            plan.winograd = Winograd::default();
+            plan.direct.weights = Direct::suited(&g, plan.output());
+            assert!(plan.shifted::<f32>().is_some(), "{:?} {g:?}", plan.isa);
+        });
+    }
+    // Where outputs fill vectors and pixels do not, outputs lie side by side.
+    let plan = Convolution::new(&square(3, 1, 3, 32, &[18, 18], 5, 2, 1, 1)).expect("a valid geometry");
+    assert!(plan.shifted::<f32>().is_none());
+}
+
+#[test]
 fn packed_windows_agree_with_the_definition() {
     for g in geometries().into_iter().filter(|g| g.groups == 1 || g.groups < g.channels) {
         for isa in isas() {

@@ -117,6 +117,11 @@ impl Windows {
         self.input.iter().product()
     }
 
+    /// How far a row of the matrix, channels that are `plane` elements apart, is from the first.
+    pub(super) fn tap(&self, row: usize, plane: usize) -> usize {
+        row / self.taps.len() * plane + self.taps[row % self.taps.len()]
+    }
+
     /// Elements of a plane with padding.
     pub(super) fn padded_plane(&self) -> usize {
         self.padded.iter().product()

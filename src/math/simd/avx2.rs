@@ -8,15 +8,16 @@ use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::narrow::few_channels;
 use super::outer::{gather_dense, products};
 use super::outer_pixels::pixel_products;
-use super::patch::{correlate_taps, patch_rows};
+use super::patch::patch_rows;
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
+use super::shifted::shifted_products;
 use super::strip::{Strip, walk};
 use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer,
-    OuterPixels, Patch, Spread, SpreadPixels, Taps, Turn,
+    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer, OuterPixels,
+    Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 
@@ -224,12 +225,12 @@ where
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn correlate<T: Real>(c: &Correlate<T>)
+unsafe fn shifted<T: Real, const MR: usize, const NO: usize>(t: &Shifted<T>)
 where
     Avx2: Lanes<T>,
 {
-    // SAFETY: the caller keeps the contract of `correlate_taps`; the features are enabled here.
-    unsafe { correlate_taps::<T, Avx2, 2, 1>(c) }
+    // SAFETY: the caller keeps the contract of `shifted_products`; the features are enabled here.
+    unsafe { shifted_products::<T, Avx2, MR, NO>(t) }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -291,7 +292,6 @@ where
         deal: deal::<T>,
         join: join::<T>,
         patches: patches::<T>,
-        correlate: correlate::<T>,
-        tap_rows: [2, 1],
+        shifted: &[([5, 2], shifted::<T, 5, 2>), ([3, 3], shifted::<T, 3, 3>)],
     };
 }

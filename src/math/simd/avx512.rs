@@ -8,15 +8,16 @@ use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::narrow::few_channels;
 use super::outer::{gather_dense, products};
 use super::outer_pixels::pixel_products;
-use super::patch::{correlate_taps, patch_rows};
+use super::patch::patch_rows;
 use super::pixels::{gather_places, spread_corners};
 use super::rows::{ROWS, Rows, side_by_side};
+use super::shifted::shifted_products;
 use super::strip::{Strip, walk};
 use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Correlate, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer,
-    OuterPixels, Patch, Spread, SpreadPixels, Taps, Turn,
+    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer, OuterPixels,
+    Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 
@@ -224,12 +225,12 @@ where
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn correlate<T: Real>(c: &Correlate<T>)
+unsafe fn shifted<T: Real, const MR: usize, const NO: usize>(t: &Shifted<T>)
 where
     Avx512: Lanes<T>,
 {
-    // SAFETY: the caller keeps the contract of `correlate_taps`; the features are enabled here.
-    unsafe { correlate_taps::<T, Avx512, 4, 2>(c) }
+    // SAFETY: the caller keeps the contract of `shifted_products`; the features are enabled here.
+    unsafe { shifted_products::<T, Avx512, MR, NO>(t) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -304,7 +305,6 @@ where
         deal: deal::<T>,
         join: join::<T>,
         patches: patches::<T>,
-        correlate: correlate::<T>,
-        tap_rows: [4, 2],
+        shifted: &[([5, 5], shifted::<T, 5, 5>), ([9, 3], shifted::<T, 9, 3>)],
     };
 }

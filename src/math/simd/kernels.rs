@@ -7,9 +7,10 @@ use super::moves::{Copy, Fold, Turn};
 use super::narrow;
 use super::outer::{self, GatherFilters};
 use super::outer_pixels;
-use super::patch::{Correlate, Patch};
+use super::patch::Patch;
 use super::pixels::{GatherPixels, SpreadPixels};
 use super::rows::{ROWS, Rows};
+use super::shifted;
 use super::strip;
 use super::sums::Sums;
 use super::taps;
@@ -55,9 +56,7 @@ pub struct Kernels<T: 'static> {
     pub(super) deal: unsafe fn(&[T], &mut [T], &mut [T]),
     pub(super) join: unsafe fn(&[T], &[T], &mut [T]),
     pub(super) patches: unsafe fn(&Patch<T>),
-    pub(super) correlate: unsafe fn(&Correlate<T>),
-    /// Rows of taps that `correlate` takes at once, for rows of 3 and of 5.
-    pub(super) tap_rows: [usize; 2],
+    pub(super) shifted: shifted::Table<T>,
 }
 
 /// A tile of a product of packed operands: what to read and where to write.

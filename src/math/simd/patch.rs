@@ -31,26 +31,6 @@ pub(crate) struct Patch<'a, T> {
     pub floor: T,
 }
 
-/// Sums over pixels for some rows of taps, each of `taps` neighbours:
-/// `out[(r·taps + t)·out_step + lane] += Σ image[starts[l] + rows[r] + t + i] · dy[(l·line + i)·dy_step + lane]`.
-pub(crate) struct Correlate<'a, T> {
-    /// 3 or 5.
-    pub taps: usize,
-    /// One row, or as many as [`Kernels::tap_rows`] says.
-    pub rows: [usize; 4],
-    /// How many of `rows` there are.
-    pub count: usize,
-    pub image: *const T,
-    pub starts: &'a [usize],
-    pub line: usize,
-    pub dy: *const T,
-    pub dy_step: usize,
-    /// One or two vectors of lanes.
-    pub wide: bool,
-    pub out: *mut T,
-    pub out_step: usize,
-}
-
 impl<T: Real> Kernels<T> {
     /// Computes a tile of a convolution.
     ///
@@ -60,20 +40,6 @@ impl<T: Real> Kernels<T> {
     pub(crate) unsafe fn patch(&self, patch: &Patch<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
         unsafe { (self.patches)(patch) }
-    }
-
-    /// Sums over pixels.
-    ///
-    /// # Safety
-    /// Everything `correlate` describes is good, and what it writes is nobody else's.
-    pub(crate) unsafe fn correlate(&self, correlate: &Correlate<T>) {
-        // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { (self.correlate)(correlate) }
-    }
-
-    /// Rows of taps that are correlated at once.
-    pub(crate) fn tap_rows(&self, taps: usize) -> usize {
-        self.tap_rows[usize::from(taps == 5)]
     }
 }
 
@@ -171,71 +137,6 @@ unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool>(
                     S::store(y.wrapping_add(p.places[j]), v);
                 } else {
                     S::store_masked(y.wrapping_add(p.places[j]), v, low[j]);
-                }
-            }
-        }
-    }
-}
-
-/// Body of the correlating kernels: `G3` rows of 3 taps at once, or `G5` of 5.
-///
-/// # Safety
-/// As [`Kernels::correlate`], and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn correlate_taps<T: Real, S: Lanes<T>, const G3: usize, const G5: usize>(
-    c: &Correlate<T>,
-) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        match (c.taps, c.count == 1, c.wide) {
-            (3, false, true) => correlate_rows::<T, S, G3, 3, 2>(c),
-            (3, false, false) => correlate_rows::<T, S, G3, 3, 1>(c),
-            (3, true, true) => correlate_rows::<T, S, 1, 3, 2>(c),
-            (3, true, false) => correlate_rows::<T, S, 1, 3, 1>(c),
-            (_, false, true) => correlate_rows::<T, S, G5, 5, 2>(c),
-            (_, false, false) => correlate_rows::<T, S, G5, 5, 1>(c),
-            (_, true, true) => correlate_rows::<T, S, 1, 5, 2>(c),
-            (_, true, false) => correlate_rows::<T, S, 1, 5, 1>(c),
-        }
-    }
-}
-
-/// `G` rows of `N` taps, `NV` vectors of lanes.
-///
-/// # Safety
-/// As [`correlate_taps`].
-#[inline(always)]
-unsafe fn correlate_rows<T: Real, S: Lanes<T>, const G: usize, const N: usize, const NV: usize>(
-    c: &Correlate<T>,
-) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        let mut sums = [[[S::splat(T::zero()); NV]; N]; G];
-        let mut dy = c.dy;
-        for &start in c.starts {
-            let line = c.image.wrapping_add(start);
-            let from: [*const T; G] = std::array::from_fn(|i| line.wrapping_add(c.rows[i]));
-            for i in 0..c.line {
-                let mut right = [S::splat(T::zero()); NV];
-                for (j, v) in right.iter_mut().enumerate() {
-                    *v = S::load(dy.add(j * S::COUNT));
-                }
-                for (from, sums) in from.iter().zip(&mut sums) {
-                    for (t, sums) in sums.iter_mut().enumerate() {
-                        let left = S::splat(*from.add(i + t));
-                        for (sum, &v) in sums.iter_mut().zip(&right) {
-                            *sum = S::mul_add(left, v, *sum);
-                        }
-                    }
-                }
-                dy = dy.add(c.dy_step);
-            }
-        }
-        for (g, sums) in sums.iter().enumerate() {
-            for (t, sums) in sums.iter().enumerate() {
-                for (j, &sum) in sums.iter().enumerate() {
-                    let out = c.out.add((g * N + t) * c.out_step + j * S::COUNT);
-                    S::store(out, S::add(S::load(out), sum));
                 }
             }
         }
