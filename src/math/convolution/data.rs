@@ -3,7 +3,7 @@
 use super::direct::{Batch, Direct};
 use super::operands::{PixelColumns, Turned};
 use super::windows::{Columns, Windows};
-use super::{Convolution, Geometry};
+use super::{Convolution, Geometry, spread};
 use crate::math::Real;
 use crate::math::gemm::Ending;
 use crate::math::gemm::pack::Matrix;
@@ -17,6 +17,8 @@ use crate::math::simd::{self, Fold, Kernels};
 pub(super) enum DataForm {
     /// As a convolution of the top's gradient with the turned weights: for stride 1.
     Gather(Box<Gather>),
+    /// As tiles of products that are added into place, for outputs whose planes lie there.
+    Spread(Vec<usize>),
     /// As a product that gives windows, which are added into place.
     Scatter,
 }
@@ -63,6 +65,7 @@ impl DataForm {
                     .filter(|direct| direct.saves_time(&windows, depth, g.channels / g.groups).is_some());
                 DataForm::Gather(Box::new(Gather { windows, direct }))
             }
+            _ if spread::suits(g, windows) => DataForm::Spread(spread::planes(g, windows)),
             _ => DataForm::Scatter,
         }
     }
@@ -72,6 +75,7 @@ impl DataForm {
 pub(super) fn backward<T: Real>(plan: &Convolution, w: &[T], dy: &[T], dx: &mut [T]) {
     match &plan.data {
         DataForm::Gather(form) => gather(plan, form, w, dy, dx),
+        DataForm::Spread(planes) => spread::spread(plan, planes, w, dy, dx),
         DataForm::Scatter => scatter(plan, w, dy, dx),
     }
 }

@@ -199,8 +199,13 @@ impl Direct {
                             scale: all(end.scale),
                             bias: all(end.bias),
                             floor: end.floor,
+                            add: false,
                         };
-                        tiles(kernels, windows, &lines, tile);
+                        each_tile(kernels.lanes(), windows, &lines, tile, |tile| {
+                            // SAFETY: stretches start in the band, behind which there are two vectors of numbers; the
+                            // panel and y were checked above; no other task has the rows of these lines.
+                            unsafe { kernels.patch(tile) }
+                        });
                     }
                 });
             });
@@ -299,17 +304,23 @@ pub(super) fn packed_cycles(m: f64) -> f64 {
 }
 
 /// Whether lines are cut into halves of vectors: where that leaves fewer lanes without a pixel.
-fn halves(lanes: usize, line: usize) -> bool {
+pub(super) fn halves(lanes: usize, line: usize) -> bool {
     lanes >= 8 && (1..=lanes / 2).contains(&(line % lanes))
 }
 
-/// All tiles of some lines for one panel of rows.
-fn tiles<T: Real>(kernels: &Kernels<T>, windows: &Windows, lines: &Range<usize>, mut tile: Patch<T>) {
-    let (stretch, count) = if tile.halves { (kernels.lanes() / 2, 4) } else { (kernels.lanes(), 2) };
+/// Calls `f` with the tiles of some lines, one after another: `starts` in the padded image, `places` in the output.
+pub(super) fn each_tile<T: Real>(
+    lanes: usize,
+    windows: &Windows,
+    lines: &Range<usize>,
+    mut tile: Patch<T>,
+    mut f: impl FnMut(&mut Patch<T>),
+) {
+    let (stretch, count) = if tile.halves { (lanes / 2, 4) } else { (lanes, 2) };
     let (skipped, length) = (windows.starts[lines.start], windows.line);
     let (mut line, mut column) = (lines.start, 0);
     while line < lines.end {
-        (tile.starts, tile.lens) = ([0; 4], [0; 4]);
+        (tile.starts, tile.places, tile.lens) = ([0; 4], [0; 4], [0; 4]);
         for i in 0..count {
             if line == lines.end {
                 break;
@@ -322,8 +333,6 @@ fn tiles<T: Real>(kernels: &Kernels<T>, windows: &Windows, lines: &Range<usize>,
                 (line, column) = (line + 1, 0);
             }
         }
-        // SAFETY: stretches start in the band, behind which there are two vectors of numbers; the panel and y were
-        // checked by the caller, whose rows of these lines no other task has.
-        unsafe { kernels.patch(&tile) };
+        f(&mut tile);
     }
 }

@@ -20,6 +20,7 @@ mod padded;
 mod prepared;
 mod products;
 mod shifted;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod thin;

@@ -323,6 +323,16 @@ fn pixels_side_by_side_agree_with_the_definition() {
 }
 
 #[test]
+fn spread_gradients_agree_with_the_definition() {
+    for g in geometries() {
+        check_everywhere(&g, |plan| plan.data = DataForm::Spread(spread::planes(&g, &plan.windows)));
+    }
+    let chosen = |g| Convolution::new(&g).expect("a valid geometry").data;
+    assert!(matches!(chosen(square(5, 1, 20, 50, &[12, 12], 5, 0, 1, 1)), DataForm::Spread(_)));
+    assert!(matches!(chosen(square(2, 1, 3, 50, &[12, 12], 5, 0, 1, 1)), DataForm::Scatter));
+}
+
+#[test]
 fn packed_windows_agree_with_the_definition() {
     for g in geometries().into_iter().filter(|g| g.groups == 1 || g.groups < g.channels) {
         for isa in isas() {

@@ -79,11 +79,6 @@ impl Lanes<f32> for Avx512 {
         // SAFETY: as above; half of the lanes are good at `p` and at `q`.
         unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q)) }
     }
-    #[inline(always)]
-    unsafe fn store_masked(p: *mut f32, v: __m512, bits: u32) {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm512_mask_storeu_ps(p, bits as __mmask16, v) }
-    }
 
     const TURN: usize = 4;
     #[inline(always)]

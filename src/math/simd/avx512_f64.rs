@@ -79,11 +79,6 @@ impl Lanes<f64> for Avx512 {
         // SAFETY: as above; half of the lanes are good at `p` and at `q`.
         unsafe { _mm512_insertf64x4::<1>(_mm512_castpd256_pd512(_mm256_loadu_pd(p)), _mm256_loadu_pd(q)) }
     }
-    #[inline(always)]
-    unsafe fn store_masked(p: *mut f64, v: __m512d, bits: u32) {
-        // SAFETY: as above; masked lanes are not touched.
-        unsafe { _mm512_mask_storeu_pd(p, bits as __mmask8, v) }
-    }
 
     const TURN: usize = 2;
     #[inline(always)]

@@ -102,21 +102,6 @@ pub(crate) trait Lanes<T: Real> {
         }
     }
 
-    /// The lanes whose bits are set to memory; the others are not touched.
-    #[inline(always)]
-    unsafe fn store_masked(p: *mut T, v: Self::V, bits: u32) {
-        let mut lanes = [T::zero(); 16];
-        // SAFETY: the buffer holds COUNT <= 16 numbers; those of the set bits are good at `p`.
-        unsafe {
-            Self::store(lanes.as_mut_ptr(), v);
-            for (i, &lane) in lanes.iter().enumerate().take(Self::COUNT) {
-                if bits >> i & 1 == 1 {
-                    *p.wrapping_add(i) = lane;
-                }
-            }
-        }
-    }
-
     /// Columns that [`Lanes::turn`] transposes.
     const TURN: usize = 1;
 
@@ -246,8 +231,6 @@ mod tests {
                 let set = |i: usize| i < count && bits >> i & 1 == 1;
                 let chosen: Vec<T> = (0..count).map(|i| if set(i) { x[i] } else { zero }).collect();
                 assert_eq!(list(S::load_masked(x.as_ptr(), bits)), chosen);
-                let room = written(&|p| S::store_masked(p, b, bits));
-                assert!((0..40).all(|i| room[i] == if set(i) { y[i] } else { none }));
             }
             let half = count / 2;
             assert_eq!(list(S::load_halves(x.as_ptr(), y.as_ptr())), [&x[..half], &y[..half]].concat());

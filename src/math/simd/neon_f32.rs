@@ -123,27 +123,6 @@ impl Lanes<f32> for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn store_masked(p: *mut f32, v: float32x4_t, bits: u32) {
-        // SAFETY: as above; the lanes of the set bits are good at `p`, no others are touched.
-        unsafe {
-            if bits & 15 == 15 {
-                return vst1q_f32(p, v);
-            }
-            if bits & 1 != 0 {
-                vst1q_lane_f32::<0>(p, v);
-            }
-            if bits & 2 != 0 {
-                vst1q_lane_f32::<1>(p.wrapping_add(1), v);
-            }
-            if bits & 4 != 0 {
-                vst1q_lane_f32::<2>(p.wrapping_add(2), v);
-            }
-            if bits & 8 != 0 {
-                vst1q_lane_f32::<3>(p.wrapping_add(3), v);
-            }
-        }
-    }
-    #[inline(always)]
     unsafe fn load_halves(p: *const f32, q: *const f32) -> float32x4_t {
         // SAFETY: as above; two numbers are good at `p` and at `q`.
         unsafe { vcombine_f32(vld1_f32(p), vld1_f32(q)) }

@@ -94,18 +94,6 @@ impl Lanes<f64> for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn store_masked(p: *mut f64, v: float64x2_t, bits: u32) {
-        // SAFETY: as above; the lanes of the set bits are good at `p`, no others are touched.
-        unsafe {
-            match bits & 3 {
-                0 => {}
-                1 => vst1q_lane_f64::<0>(p, v),
-                2 => vst1q_lane_f64::<1>(p.wrapping_add(1), v),
-                _ => vst1q_f64(p, v),
-            }
-        }
-    }
-    #[inline(always)]
     unsafe fn load_halves(p: *const f64, q: *const f64) -> float64x2_t {
         // SAFETY: as above; a number is good at `p` and at `q`.
         unsafe { vcombine_f64(vld1_f64(p), vld1_f64(q)) }

@@ -4,8 +4,8 @@ use super::kernels::Kernels;
 use super::lanes::Lanes;
 use crate::math::Real;
 
-/// A tile of `y = max(scale·(W·X) + bias, floor)`: some rows, and pixels in four stretches of half a vector, or in two
-/// stretches of a vector.
+/// A tile of `y = max(scale·(W·X) + bias, floor)`, with what y held added if that is wanted: some rows, and pixels in four
+/// stretches of half a vector, or in two stretches of a vector.
 ///
 /// Row c·offsets.len() + t of X holds, for pixel i of stretch s, `image[starts[s] + c·plane + offsets[t] + i]`.
 pub(crate) struct Patch<'a, T> {
@@ -29,6 +29,8 @@ pub(crate) struct Patch<'a, T> {
     /// One number per row to add, or null.
     pub bias: *const T,
     pub floor: T,
+    /// Whether what y held is added. It is read for the pixels of a stretch that are not written, too.
+    pub add: bool,
 }
 
 impl<T: Real> Kernels<T> {
@@ -121,22 +123,33 @@ unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool>(
             }
         }
         let (floor, half) = (S::splat(p.floor), S::COUNT / 2);
-        let low = p.lens.map(|n| ((1u64 << n) - 1) as u32);
         for i in 0..MR {
             let scale = S::splat(if p.scale.is_null() { T::one() } else { *p.scale.add(i) });
             let bias = S::splat(if p.bias.is_null() { T::zero() } else { *p.bias.add(i) });
             let y = p.y.wrapping_add(i * p.y_step);
             for j in 0..2 {
                 let sum = S::load(room.add((i * 2 + j) * S::COUNT));
-                let v = S::max(floor, S::mul_add(scale, sum, bias));
+                let mut v = S::max(floor, S::mul_add(scale, sum, bias));
+                if p.add {
+                    let at = p.places.map(|place| y.wrapping_add(place).cast_const());
+                    let old = if HALVES { S::load_halves(at[2 * j], at[2 * j + 1]) } else { S::load(at[j]) };
+                    v = S::add(v, old);
+                }
                 if HALVES {
-                    S::store_masked(y.wrapping_add(p.places[2 * j]), v, low[2 * j]);
-                    let to = y.wrapping_add(p.places[2 * j + 1]).wrapping_sub(half);
-                    S::store_masked(to, v, low[2 * j + 1] << half);
+                    let done = room.add((i * 2 + j) * S::COUNT);
+                    S::store(done, v);
+                    for stretch in 2 * j..2 * j + 2 {
+                        let (from, to) = (done.add(stretch % 2 * half), y.wrapping_add(p.places[stretch]));
+                        match p.lens[stretch] {
+                            // Of a length that is known here: a move, and no call.
+                            n if n == half => std::ptr::copy_nonoverlapping(from, to, half),
+                            n => (0..n).for_each(|at| *to.add(at) = *from.add(at)),
+                        }
+                    }
                 } else if p.lens[j] == S::COUNT {
                     S::store(y.wrapping_add(p.places[j]), v);
                 } else {
-                    S::store_masked(y.wrapping_add(p.places[j]), v, low[j]);
+                    S::store_first(y.wrapping_add(p.places[j]), v, p.lens[j]);
                 }
             }
         }
