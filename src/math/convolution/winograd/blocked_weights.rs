@@ -27,7 +27,7 @@ const FAR_BYTES: usize = 8 << 20;
 const LEAST: usize = 128;
 /// Partial sums at most, multiply-adds that are worth one.
 const PARTS: usize = 4;
-const PART: usize = 1 << 25;
+const PART: usize = 1 << 24;
 /// Numbers to transform that are worth a thread.
 const SPREAD_GRAIN: usize = 1 << 14;
 /// Tiles that are transformed in one go.
