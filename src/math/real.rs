@@ -1,6 +1,6 @@
 //! The number types that layers compute in.
 
-use super::simd::{self, Isa, Kernels};
+use super::simd::{self, Isa, Kernel, Kernels};
 use crate::blob::Element;
 use num_traits::{Float, NumAssign};
 use std::iter::Sum;
@@ -11,6 +11,13 @@ pub trait Real: Element + Float + NumAssign + Sum {
     #[doc(hidden)]
     fn kernels(isa: Isa) -> &'static Kernels<Self>;
 
+    /// Runs a kernel compiled for `isa`.
+    ///
+    /// # Safety
+    /// The processor has `isa`; what the kernel asks for.
+    #[doc(hidden)]
+    unsafe fn run<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output;
+
     /// x^(−1/4), for normal numbers above 0 and below 1e30; loops over it become vectors.
     fn inverse_fourth_root(self) -> Self;
 }
@@ -18,6 +25,12 @@ pub trait Real: Element + Float + NumAssign + Sum {
 impl Real for f32 {
     fn kernels(isa: Isa) -> &'static Kernels<f32> {
         simd::kernels_f32(isa)
+    }
+
+    #[inline]
+    unsafe fn run<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
+        // SAFETY: promised by the caller.
+        unsafe { simd::run_f32(isa, kernel) }
     }
 
     /// Newton's way from a quarter of the logarithm that the bits are nearly: neither a root nor a division, which take as long as all of this.
@@ -35,6 +48,12 @@ impl Real for f32 {
 impl Real for f64 {
     fn kernels(isa: Isa) -> &'static Kernels<f64> {
         simd::kernels_f64(isa)
+    }
+
+    #[inline]
+    unsafe fn run<K: Kernel<f64>>(isa: Isa, kernel: K) -> K::Output {
+        // SAFETY: promised by the caller.
+        unsafe { simd::run_f64(isa, kernel) }
     }
 
     #[inline(always)]

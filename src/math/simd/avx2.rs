@@ -16,8 +16,8 @@ use super::strip::{Strip, walk};
 use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer, OuterPixels,
-    Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
+    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Isa, Lines, Narrow, Outer,
+    OuterPixels, Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 
@@ -265,6 +265,7 @@ where
 {
     // 6 × 2 accumulators, 2 vectors of B and the broadcast number of A: 15 of the 16 registers.
     pub(super) const KERNELS: Kernels<T> = Kernels {
+        isa: Isa::Avx2,
         lanes: <Avx2 as Lanes<T>>::COUNT,
         wide: heights!(tile, 2: 1 2 3 4 5 6),
         narrow: heights!(tile, 1: 1 2 3 4 5 6),

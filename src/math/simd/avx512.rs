@@ -16,8 +16,8 @@ use super::strip::{Strip, walk};
 use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer, OuterPixels,
-    Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
+    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Isa, Lines, Narrow, Outer,
+    OuterPixels, Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 
@@ -265,6 +265,7 @@ where
 {
     // 14 × 2 accumulators, 2 vectors of B and the broadcast number of A fill the 32 registers.
     pub(super) const KERNELS: Kernels<T> = Kernels {
+        isa: Isa::Avx512,
         lanes: <Avx512 as Lanes<T>>::COUNT,
         wide: heights!(tile, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         narrow: heights!(tile, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),

@@ -1,5 +1,6 @@
 //! The kernel everything rests on: a tile of a matrix product.
 
+use super::Isa;
 use super::blocked;
 use super::lanes::Lanes;
 use super::lines::{Blend, Dots, Lines};
@@ -23,8 +24,21 @@ macro_rules! heights {
 }
 pub(super) use heights;
 
+/// Code that is written once, and compiled for each instruction set where it is [run](Kernels::run).
+pub trait Kernel<T: Real> {
+    /// What it gives.
+    type Output;
+
+    /// Runs it. Must be `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// Only inside a function compiled for the instruction set of `S`, and with what the kernel itself asks for.
+    unsafe fn run<S: Lanes<T>>(self) -> Self::Output;
+}
+
 /// Kernels of one number type on one instruction set.
 pub struct Kernels<T: 'static> {
+    pub(super) isa: Isa,
     /// Numbers in a vector.
     pub(super) lanes: usize,
     /// `wide[i]` computes tiles of `i + 1` rows and two vectors.
@@ -91,6 +105,15 @@ impl<T> Next<T> {
 }
 
 impl<T: Real> Kernels<T> {
+    /// Runs a kernel compiled for this instruction set.
+    ///
+    /// # Safety
+    /// What the kernel asks for.
+    #[inline]
+    pub(crate) unsafe fn run<K: Kernel<T>>(&self, kernel: K) -> K::Output {
+        // SAFETY: a table is only handed out where the processor has its features; the rest is promised by the caller.
+        unsafe { T::run(self.isa, kernel) }
+    }
     /// Numbers in a vector.
     pub(crate) fn lanes(&self) -> usize {
         self.lanes

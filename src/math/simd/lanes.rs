@@ -6,7 +6,7 @@ use crate::math::Real;
 ///
 /// Every method is `unsafe`: it may only run inside a function compiled for that instruction set, and the
 /// pointers must be good for the lanes read or written. No alignment is asked for.
-pub(crate) trait Lanes<T: Real> {
+pub trait Lanes<T: Real> {
     /// A vector register.
     type V: Copy;
     /// Numbers in it.

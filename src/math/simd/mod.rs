@@ -17,6 +17,7 @@ mod avx512_f32;
 #[cfg(target_arch = "x86_64")]
 mod avx512_f64;
 mod blocked;
+mod depthwise;
 mod kernels;
 mod lanes;
 mod lines;
@@ -41,7 +42,8 @@ mod taps;
 mod winograd;
 
 pub(crate) use blocked::Blocked;
-pub use kernels::Kernels;
+pub(crate) use depthwise::{PixelDots, PixelLine, Series};
+pub use kernels::{Kernel, Kernels};
 pub(crate) use kernels::{Next, Tile};
 pub(crate) use lines::{Blend, Dots, Lines};
 pub(crate) use moves::{Copy, Fold, Run, Turn};
@@ -156,6 +158,58 @@ pub(crate) fn kernels_f64(isa: Isa) -> &'static Kernels<f64> {
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => &neon::Table::<f64>::KERNELS,
         _ => &plain::Table::<f64>::KERNELS,
+    }
+}
+
+/// Runs a kernel of `f32` compiled for `isa`.
+///
+/// # Safety
+/// The processor has `isa`; what the kernel asks for.
+#[inline]
+pub(crate) unsafe fn run_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::run(
+                #[inline(always)]
+                || kernel.run::<avx512::Avx512>(),
+            ),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::run(
+                #[inline(always)]
+                || kernel.run::<avx2::Avx2>(),
+            ),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => kernel.run::<neon::Neon>(),
+            _ => kernel.run::<plain::Plain>(),
+        }
+    }
+}
+
+/// The same for `f64`.
+///
+/// # Safety
+/// As [`run_f32`].
+#[inline]
+pub(crate) unsafe fn run_f64<K: Kernel<f64>>(isa: Isa, kernel: K) -> K::Output {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::run(
+                #[inline(always)]
+                || kernel.run::<avx512::Avx512>(),
+            ),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::run(
+                #[inline(always)]
+                || kernel.run::<avx2::Avx2>(),
+            ),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => kernel.run::<neon::Neon>(),
+            _ => kernel.run::<plain::Plain>(),
+        }
     }
 }
 

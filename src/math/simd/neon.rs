@@ -16,8 +16,8 @@ use super::strip::{Strip, walk};
 use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer, OuterPixels,
-    Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
+    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Isa, Lines, Narrow, Outer,
+    OuterPixels, Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 use std::arch::aarch64::*;
@@ -275,6 +275,7 @@ where
 {
     // 12 × 2 accumulators, 2 vectors of B and 3 of A: 29 of the 32 registers. Strips of 8 × 3: 28.
     pub(super) const KERNELS: Kernels<T> = Kernels {
+        isa: Isa::Neon,
         lanes: <Neon as Lanes<T>>::COUNT,
         wide: heights!(tile, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
         narrow: heights!(tile, 1: 1 2 3 4 5 6 7 8 9 10 11 12),

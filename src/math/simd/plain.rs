@@ -16,8 +16,8 @@ use super::strip::{Strip, walk};
 use super::taps::tap_products;
 use super::winograd::{gather_tiles, spread_patches};
 use super::{
-    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Lines, Narrow, Outer, OuterPixels,
-    Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
+    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Isa, Lines, Narrow, Outer,
+    OuterPixels, Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
 };
 use crate::math::Real;
 
@@ -185,6 +185,7 @@ pub(super) struct Table<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Table<T> {
     pub(super) const KERNELS: Kernels<T> = Kernels {
+        isa: Isa::Plain,
         lanes: 4,
         wide: &[tile::<T, 1, 2>, tile::<T, 2, 2>, tile::<T, 3, 2>, tile::<T, 4, 2>],
         narrow: &[tile::<T, 1, 1>, tile::<T, 2, 1>, tile::<T, 3, 1>, tile::<T, 4, 1>],

@@ -380,7 +380,7 @@ impl Depthwise {
     ) {
         let lanes = kernels.lanes();
         self.with_taps(kernels, weights, |taps| {
-            self.ahead.run(lanes, self.channels / lanes, x, taps, end, y)
+            self.ahead.run(kernels, self.channels / lanes, x, taps, end, y)
         });
     }
 
@@ -394,7 +394,7 @@ impl Depthwise {
     ) {
         let (lanes, none) = (kernels.lanes(), Ending::none());
         self.with_taps(kernels, weights, |taps| {
-            self.home.run(lanes, self.channels / lanes, dy, taps, &none, dx);
+            self.home.run(kernels, self.channels / lanes, dy, taps, &none, dx);
         });
     }
 
@@ -410,7 +410,7 @@ impl Depthwise {
         scratch(dw.len(), |laid: &mut [T]| {
             let sizes = [self.channels, self.taps.len()];
             to_blocks(kernels, dw, sizes, laid);
-            self.ahead.weights(lanes, self.channels / lanes, x, dy, laid);
+            self.ahead.weights(kernels, self.channels / lanes, x, dy, laid);
             to_planes(kernels, laid, sizes, dw);
         });
     }
