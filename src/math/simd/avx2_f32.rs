@@ -96,6 +96,14 @@ impl Lanes<f32> for Avx2 {
         // SAFETY: as above; half of the lanes are good at `p` and at `q`.
         unsafe { _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(q)) }
     }
+    #[inline(always)]
+    unsafe fn store_halves(p: *mut f32, q: *mut f32, v: __m256) {
+        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
+        unsafe {
+            _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+            _mm_storeu_ps(q, _mm256_extractf128_ps::<1>(v));
+        }
+    }
 
     #[inline(always)]
     unsafe fn deal(a: __m256, b: __m256) -> (__m256, __m256) {

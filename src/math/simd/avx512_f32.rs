@@ -79,6 +79,14 @@ impl Lanes<f32> for Avx512 {
         // SAFETY: as above; half of the lanes are good at `p` and at `q`.
         unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q)) }
     }
+    #[inline(always)]
+    unsafe fn store_halves(p: *mut f32, q: *mut f32, v: __m512) {
+        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
+        unsafe {
+            _mm256_storeu_ps(p, _mm512_castps512_ps256(v));
+            _mm256_storeu_ps(q, _mm512_extractf32x8_ps::<1>(v));
+        }
+    }
 
     const TURN: usize = 4;
     #[inline(always)]

@@ -79,6 +79,14 @@ impl Lanes<f64> for Avx512 {
         // SAFETY: as above; half of the lanes are good at `p` and at `q`.
         unsafe { _mm512_insertf64x4::<1>(_mm512_castpd256_pd512(_mm256_loadu_pd(p)), _mm256_loadu_pd(q)) }
     }
+    #[inline(always)]
+    unsafe fn store_halves(p: *mut f64, q: *mut f64, v: __m512d) {
+        // SAFETY: as above; half of the lanes are good at `p` and at `q`.
+        unsafe {
+            _mm256_storeu_pd(p, _mm512_castpd512_pd256(v));
+            _mm256_storeu_pd(q, _mm512_extractf64x4_pd::<1>(v));
+        }
+    }
 
     const TURN: usize = 2;
     #[inline(always)]

@@ -102,6 +102,19 @@ pub trait Lanes<T: Real> {
         }
     }
 
+    /// The first half of the lanes to `p`, the other one to `q`.
+    #[inline(always)]
+    unsafe fn store_halves(p: *mut T, q: *mut T, v: Self::V) {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: half of the lanes are good at `p` and at `q`; the buffer holds COUNT <= 16.
+        unsafe {
+            let half = Self::COUNT / 2;
+            Self::store(lanes.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, half);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr().add(half), q, half);
+        }
+    }
+
     /// Columns that [`Lanes::turn`] transposes.
     const TURN: usize = 1;
 
@@ -234,6 +247,9 @@ mod tests {
             }
             let half = count / 2;
             assert_eq!(list(S::load_halves(x.as_ptr(), y.as_ptr())), [&x[..half], &y[..half]].concat());
+            let room = written(&|p| S::store_halves(p.add(20), p, a));
+            assert_eq!([&room[20..20 + half], &room[..half]].concat(), x[..count]);
+            assert_eq!(room.iter().filter(|&&x| x == none).count(), 40 - count);
             let (even, odd) = S::deal(a, S::load(x[count..].as_ptr()));
             assert!((0..count).all(|i| list(even)[i] == x[2 * i] && list(odd)[i] == x[2 * i + 1]));
             let (low, high) = S::join(even, odd);

@@ -127,6 +127,14 @@ impl Lanes<f32> for Neon {
         // SAFETY: as above; two numbers are good at `p` and at `q`.
         unsafe { vcombine_f32(vld1_f32(p), vld1_f32(q)) }
     }
+    #[inline(always)]
+    unsafe fn store_halves(p: *mut f32, q: *mut f32, v: float32x4_t) {
+        // SAFETY: as above; two numbers are good at `p` and at `q`.
+        unsafe {
+            vst1_f32(p, vget_low_f32(v));
+            vst1_f32(q, vget_high_f32(v));
+        }
+    }
 
     #[inline(always)]
     unsafe fn deal(a: float32x4_t, b: float32x4_t) -> (float32x4_t, float32x4_t) {

@@ -98,6 +98,14 @@ impl Lanes<f64> for Neon {
         // SAFETY: as above; a number is good at `p` and at `q`.
         unsafe { vcombine_f64(vld1_f64(p), vld1_f64(q)) }
     }
+    #[inline(always)]
+    unsafe fn store_halves(p: *mut f64, q: *mut f64, v: float64x2_t) {
+        // SAFETY: as above; a number is good at `p` and at `q`.
+        unsafe {
+            vst1_f64(p, vget_low_f64(v));
+            vst1_f64(q, vget_high_f64(v));
+        }
+    }
 
     #[inline(always)]
     unsafe fn deal(a: float64x2_t, b: float64x2_t) -> (float64x2_t, float64x2_t) {

@@ -79,10 +79,11 @@ pub(super) unsafe fn patch_rows<T: Real, S: Lanes<T>, const MOST: usize>(p: &Pat
 unsafe fn patch_of<T: Real, S: Lanes<T>, const MR: usize>(p: &Patch<T>) {
     // SAFETY: promised by the caller.
     unsafe {
-        if p.halves {
-            patch_tile::<T, S, MR, true>(p);
-        } else {
-            patch_tile::<T, S, MR, false>(p);
+        match (p.halves, p.add) {
+            (false, false) => patch_tile::<T, S, MR, false, false>(p),
+            (false, true) => patch_tile::<T, S, MR, false, true>(p),
+            (true, false) => patch_tile::<T, S, MR, true, false>(p),
+            (true, true) => patch_tile::<T, S, MR, true, true>(p),
         }
     }
 }
@@ -90,9 +91,19 @@ unsafe fn patch_of<T: Real, S: Lanes<T>, const MR: usize>(p: &Patch<T>) {
 /// # Safety
 /// As [`patch_rows`].
 #[inline(always)]
-unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool>(p: &Patch<T>) {
+unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool, const ADD: bool>(
+    p: &Patch<T>,
+) {
     // SAFETY: promised by the caller.
     unsafe {
+        if !ADD {
+            // Tops lie in many rows, whose lines would come one after another.
+            for i in 0..MR {
+                for &place in &p.places[..if HALVES { 4 } else { 2 }] {
+                    S::prefetch(p.y.wrapping_add(i * p.y_step + place));
+                }
+            }
+        }
         let mut sums = [[S::splat(T::zero()); 2]; MR];
         let mut a = p.a;
         let mut from = p.starts.map(|start| p.image.wrapping_add(start));
@@ -114,6 +125,21 @@ unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool>(
             }
             from = from.map(|from| from.wrapping_add(p.plane));
         }
+        let (floor, half) = (S::splat(p.floor), S::COUNT / 2);
+        let (mut scales, mut biases) = ([T::one(); MR], [T::zero(); MR]);
+        for (of, line) in [(&mut scales, p.scale), (&mut biases, p.bias)] {
+            if !line.is_null() {
+                std::ptr::copy_nonoverlapping(line, of.as_mut_ptr(), MR);
+            }
+        }
+        let at = p.places.map(|place| p.y.wrapping_add(place));
+        if p.lens == if HALVES { [half; 4] } else { [S::COUNT, S::COUNT, 0, 0] } {
+            // Half by half: a longer loop would not be unrolled.
+            let (first, second) = sums.split_at(MR / 2);
+            write_whole::<T, S, HALVES, ADD>(first, 0, p, &at, &scales, &biases);
+            write_whole::<T, S, HALVES, ADD>(second, MR / 2, p, &at, &scales, &biases);
+            return;
+        }
         // What is long goes through memory once: indices into `sums` must be constants.
         let mut room = std::mem::MaybeUninit::<[T; 512]>::uninit();
         let room = room.as_mut_ptr().cast::<T>();
@@ -122,15 +148,12 @@ unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool>(
                 S::store(room.add((i * 2 + j) * S::COUNT), sum);
             }
         }
-        let (floor, half) = (S::splat(p.floor), S::COUNT / 2);
         for i in 0..MR {
-            let scale = S::splat(if p.scale.is_null() { T::one() } else { *p.scale.add(i) });
-            let bias = S::splat(if p.bias.is_null() { T::zero() } else { *p.bias.add(i) });
-            let y = p.y.wrapping_add(i * p.y_step);
+            let (scale, bias, y) = (S::splat(scales[i]), S::splat(biases[i]), p.y.wrapping_add(i * p.y_step));
             for j in 0..2 {
                 let sum = S::load(room.add((i * 2 + j) * S::COUNT));
                 let mut v = S::max(floor, S::mul_add(scale, sum, bias));
-                if p.add {
+                if ADD {
                     let at = p.places.map(|place| y.wrapping_add(place).cast_const());
                     let old = if HALVES { S::load_halves(at[2 * j], at[2 * j + 1]) } else { S::load(at[j]) };
                     v = S::add(v, old);
@@ -150,6 +173,38 @@ unsafe fn patch_tile<T: Real, S: Lanes<T>, const MR: usize, const HALVES: bool>(
                     S::store(y.wrapping_add(p.places[j]), v);
                 } else {
                     S::store_first(y.wrapping_add(p.places[j]), v, p.lens[j]);
+                }
+            }
+        }
+    }
+}
+
+/// Writes some rows of sums, the `first` of the tile and the next, whose stretches are written whole.
+///
+/// # Safety
+/// As [`patch_rows`].
+#[inline(always)]
+unsafe fn write_whole<T: Real, S: Lanes<T>, const HALVES: bool, const ADD: bool>(
+    sums: &[[S::V; 2]],
+    first: usize,
+    p: &Patch<T>,
+    at: &[*mut T; 4],
+    scales: &[T],
+    biases: &[T],
+) {
+    for (i, row) in sums.iter().enumerate() {
+        let i = first + i;
+        // SAFETY: promised by the caller.
+        unsafe {
+            let (scale, bias, here) = (S::splat(scales[i]), S::splat(biases[i]), i * p.y_step);
+            for (j, &sum) in row.iter().enumerate() {
+                let v = S::max(S::splat(p.floor), S::mul_add(scale, sum, bias));
+                if HALVES {
+                    let (y, z) = (at[2 * j].wrapping_add(here), at[2 * j + 1].wrapping_add(here));
+                    S::store_halves(y, z, if ADD { S::add(v, S::load_halves(y, z)) } else { v });
+                } else {
+                    let y = at[j].wrapping_add(here);
+                    S::store(y, if ADD { S::add(v, S::load(y)) } else { v });
                 }
             }
         }

@@ -43,6 +43,23 @@ impl<T: Real> Kernels<T> {
     }
 }
 
+/// `sums += left * right`, for each of both.
+#[inline(always)]
+unsafe fn add<T: Real, S: Lanes<T>, const MR: usize, const NO: usize>(
+    sums: &mut [[S::V; NO]; MR],
+    left: impl Fn(usize) -> S::V,
+    right: impl Fn(usize) -> S::V,
+) {
+    let right: [S::V; NO] = std::array::from_fn(right);
+    for (i, sums) in sums.iter_mut().enumerate() {
+        let left = left(i);
+        for (sum, &v) in sums.iter_mut().zip(&right) {
+            // SAFETY: promised by the caller.
+            *sum = unsafe { S::mul_add(left, v, *sum) };
+        }
+    }
+}
+
 /// Body of the kernels: `MR` taps of `NO` outputs in registers.
 ///
 /// # Safety
@@ -58,32 +75,35 @@ pub(super) unsafe fn shifted_products<T: Real, S: Lanes<T>, const MR: usize, con
         // Through a black box, so that each stays in a register of its own.
         let taps: [usize; MR] = black_box(std::array::from_fn(|i| t.taps[i]));
         let whole = t.line / S::COUNT * S::COUNT;
-        let rest = (1u32 << (t.line - whole)) - 1;
-        for &start in t.starts {
-            let line = t.image.wrapping_add(start);
-            let rows: [*const T; MR] = std::array::from_fn(|i| line.wrapping_add(taps[i]));
-            let mut p = 0;
-            while p < whole {
-                let right: [S::V; NO] = std::array::from_fn(|j| S::load(outputs[j].add(p)));
-                for (row, sums) in rows.iter().zip(&mut sums) {
-                    let left = S::load(row.add(p));
-                    for (sum, &v) in sums.iter_mut().zip(&right) {
-                        *sum = S::mul_add(left, v, *sum);
-                    }
+        let rest = t.line - whole;
+        let bits = (1u32 << rest) - 1;
+        // Halves of vectors at the ends of two lines make a whole one.
+        let are_halves = rest > 0 && 2 * rest == S::COUNT;
+        for lines in t.starts.chunks(2) {
+            let is_pair = are_halves && lines.len() == 2;
+            let rows: [*const T; MR] =
+                std::array::from_fn(|i| t.image.wrapping_add(lines[0]).wrapping_add(taps[i]));
+            for (nth, &start) in lines.iter().enumerate() {
+                let (ahead, below) = (start - lines[0], nth * t.line);
+                let mut p = 0;
+                while p < whole {
+                    let left = |i: usize| S::load(rows[i].add(ahead + p));
+                    add::<T, S, MR, NO>(&mut sums, left, |j| S::load(outputs[j].add(below + p)));
+                    p += S::COUNT;
                 }
-                p += S::COUNT;
-            }
-            if rest != 0 {
-                // What lies behind a line may be no number: it is not read on either side.
-                let right: [S::V; NO] = std::array::from_fn(|j| S::load_masked(outputs[j].add(p), rest));
-                for (row, sums) in rows.iter().zip(&mut sums) {
-                    let left = S::load_masked(row.add(p), rest);
-                    for (sum, &v) in sums.iter_mut().zip(&right) {
-                        *sum = S::mul_add(left, v, *sum);
-                    }
+                if rest > 0 && !is_pair {
+                    // What lies behind a line may be no number: it is not read on either side.
+                    let left = |i: usize| S::load_masked(rows[i].add(ahead + p), bits);
+                    let right = |j: usize| S::load_masked(outputs[j].add(below + p), bits);
+                    add::<T, S, MR, NO>(&mut sums, left, right);
                 }
             }
-            outputs = outputs.map(|output| output.wrapping_add(t.line));
+            if is_pair {
+                let ahead = lines[1] - lines[0];
+                let two = |p: *const T, next: usize| S::load_halves(p.add(whole), p.add(whole + next));
+                add::<T, S, MR, NO>(&mut sums, |i| two(rows[i], ahead), |j| two(outputs[j], t.line));
+            }
+            outputs = outputs.map(|output| output.wrapping_add(lines.len() * t.line));
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate() {
