@@ -75,10 +75,12 @@ impl Way {
                 for first_line in lines.clone().step_by(some) {
                     let starts = &windows.starts[first_line..lines.end.min(first_line + some)];
                     let here = first_line * windows.line..(first_line + starts.len()) * windows.line;
-                    if has_bias {
-                        add_outputs(output, here.clone(), &mut bias_sums[..dy.channels]);
-                    }
                     for (nth, first) in (0..dy.channels).step_by(self.outputs).enumerate() {
+                        if has_bias {
+                            // Which brings the outputs near, too.
+                            let sums = &mut bias_sums[first..dy.channels.min(first + self.outputs)];
+                            add_outputs(|i| output(first + i), here.clone(), sums);
+                        }
                         for row in (0..depth).step_by(self.taps) {
                             let size = self.taps * self.outputs * lanes;
                             let tile = Shifted {
