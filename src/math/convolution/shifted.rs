@@ -37,7 +37,9 @@ impl Way {
         let lanes = kernels.lanes();
         let room = |[mr, no]: [usize; 2]| depth.next_multiple_of(mr) * outputs.next_multiple_of(no);
         let (kind, size) = kernels.shifted_sizes().enumerate().min_by_key(|(_, size)| room(*size))?;
-        let lines = (room(size) * windows.line.next_multiple_of(lanes)) as f64 / windows.line.max(1) as f64;
+        // Two halves of vectors at the ends of lines make a whole one.
+        let stretch = if 2 * (windows.line % lanes) == lanes { lanes / 2 } else { lanes };
+        let lines = (room(size) * windows.line.next_multiple_of(stretch)) as f64 / windows.line.max(1) as f64;
         let fits = room(size) * lanes * size_of::<T>() <= NEAR;
         let [taps, many] = size;
         let way = Way { kind, taps, outputs: many };

@@ -310,6 +310,9 @@ fn pixels_side_by_side_agree_with_the_definition() {
         square(3, 2, 4, 12, &[19, 32], 3, 1, 1, 1),
         square(2, 1, 3, 9, &[31, 63], 7, 3, 2, 1),
         square(40, 1, 2, 3, &[20, 18], 3, 2, 1, 2),
+        // An odd number of lines that end in half a vector of 16, or of 8.
+        square(2, 1, 1, 20, &[19, 28], 5, 0, 1, 1),
+        square(2, 1, 1, 6, &[13, 22], 3, 0, 1, 1),
     ] {
         check_everywhere(&g, |plan| {
             plan.winograd = Winograd::default();

@@ -3,22 +3,14 @@
 use super::blocked::pixels;
 use super::kernels::{Kernels, Tile, heights, micro};
 use super::lanes::Lanes;
-use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
-use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::narrow::few_channels;
-use super::outer::{gather_dense, products};
+use super::outer::products;
 use super::outer_pixels::pixel_products;
 use super::patch::patch_rows;
-use super::pixels::{gather_places, spread_corners};
-use super::rows::{ROWS, Rows, side_by_side};
 use super::shifted::shifted_products;
 use super::strip::{Strip, walk};
 use super::taps::tap_products;
-use super::winograd::{gather_tiles, spread_patches};
-use super::{
-    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Isa, Lines, Narrow, Outer,
-    OuterPixels, Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
-};
+use super::{Blocked, Isa, Narrow, Outer, OuterPixels, Patch, Shifted, Taps};
 use crate::math::Real;
 
 pub(super) struct Avx2;
@@ -81,138 +73,12 @@ where
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn stream<T: Real>(from: &[T], to: &mut [T])
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the features are enabled here.
-    unsafe { stream_all::<T, Avx2>(from, to) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn fence<T: Real>()
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the features are enabled here.
-    unsafe { Avx2::fence() }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn copy<T: Real>(c: &Copy<T>)
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `copy_rows`; the features are enabled here.
-    unsafe { copy_rows::<T, Avx2>(c) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn turn<T: Real>(t: &Turn<T>)
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `turn_rows`; the features are enabled here.
-    unsafe { turn_rows::<T, Avx2>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn fold<T: Real>(t: &Fold<T>)
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `fold_rows`; the features are enabled here.
-    unsafe { fold_rows::<T, Avx2>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn spread<T: Real>(t: &Spread<T>)
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `spread_patches`; the features are enabled here.
-    unsafe { spread_patches::<T, Avx2>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn gather<T: Real>(t: &Gather<T>)
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `gather_tiles`; the features are enabled here.
-    unsafe { gather_tiles::<T, Avx2>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn dot_rows<T: Real>(t: &Rows<T>) -> [T; ROWS]
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `side_by_side`; the features are enabled here.
-    unsafe { side_by_side::<T, Avx2>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn spread_pixels<T: Real>(t: &SpreadPixels<T>)
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `spread_corners`; the features are enabled here.
-    unsafe { spread_corners::<T, Avx2>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn gather_pixels<T: Real>(t: &GatherPixels<T>)
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `gather_places`; the features are enabled here.
-    unsafe { gather_places::<T, Avx2>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
 unsafe fn outer<T: Real, const MR: usize, const NV: usize>(t: &Outer<T>)
 where
     Avx2: Lanes<T>,
 {
     // SAFETY: the caller keeps the contract of `products`; the features are enabled here.
     unsafe { products::<T, Avx2, MR, NV>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn gather_filters<T: Real>(t: &GatherFilters<T>)
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `gather_dense`; the features are enabled here.
-    unsafe { gather_dense::<T, Avx2>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T])
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `blend_taps`; the features are enabled here.
-    unsafe { blend_taps::<T, Avx2>(b, out) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T])
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `dot_taps`; the features are enabled here.
-    unsafe { dot_taps::<T, Avx2>(d, sums) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T])
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the caller keeps the contract of `lay_lines`; the features are enabled here.
-    unsafe { lay_lines::<T, Avx2>(l, to) }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -231,24 +97,6 @@ where
 {
     // SAFETY: the caller keeps the contract of `shifted_products`; the features are enabled here.
     unsafe { shifted_products::<T, Avx2, MR, NO>(t) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T])
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
-    unsafe { deal_pairs::<T, Avx2>(from, even, odd) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T])
-where
-    Avx2: Lanes<T>,
-{
-    // SAFETY: the kernel stays inside of the slices; the features are enabled here.
-    unsafe { join_pairs::<T, Avx2>(even, odd, to) }
 }
 
 /// Runs `f` compiled with the features, which the caller has checked.
@@ -275,23 +123,7 @@ where
         outer_rows: OUTER_ROWS,
         few_channels: [heights!(narrow, 1: 1 2 3 4 5 6), heights!(narrow, 2: 1 2 3 4 5 6)],
         taps: &[(8, taps::<T, 8, 1>), (6, taps::<T, 6, 2>), (3, taps::<T, 3, 3>)],
-        copy: copy::<T>,
-        stream: stream::<T>,
-        fence: fence::<T>,
-        turn: turn::<T>,
-        fold: fold::<T>,
-        spread: spread::<T>,
-        gather: gather::<T>,
-        dot_rows: dot_rows::<T>,
-        spread_pixels: spread_pixels::<T>,
-        gather_pixels: gather_pixels::<T>,
         outer: &[heights!(outer, 1: 1 2 3 4 5 6), heights!(outer, 2: 1 2 3 4 5 6)],
-        gather_filters: gather_filters::<T>,
-        blend: blend::<T>,
-        dots: dots::<T>,
-        lines: lines::<T>,
-        deal: deal::<T>,
-        join: join::<T>,
         patches: patches::<T>,
         shifted: &[([5, 2], shifted::<T, 5, 2>), ([3, 3], shifted::<T, 3, 3>)],
     };

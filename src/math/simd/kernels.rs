@@ -1,21 +1,16 @@
-//! The kernel everything rests on: a tile of a matrix product.
+//! How kernels are written and run, and the one everything rests on: a tile of a matrix product.
 
 use super::Isa;
 use super::blocked;
 use super::lanes::Lanes;
-use super::lines::{Blend, Dots, Lines};
-use super::moves::{Copy, Fold, Turn};
 use super::narrow;
-use super::outer::{self, GatherFilters};
+use super::outer;
 use super::outer_pixels;
 use super::patch::Patch;
-use super::pixels::{GatherPixels, SpreadPixels};
-use super::rows::{ROWS, Rows};
 use super::shifted;
 use super::strip;
 use super::sums::Sums;
 use super::taps;
-use super::winograd::{Gather, Spread};
 use crate::math::Real;
 
 /// The kernels of so many vectors for tiles of each of these heights.
@@ -52,23 +47,7 @@ pub struct Kernels<T: 'static> {
     pub(super) outer_rows: usize,
     pub(super) taps: taps::Table<T>,
     pub(super) few_channels: narrow::Table<T>,
-    pub(super) copy: unsafe fn(&Copy<T>),
-    pub(super) stream: unsafe fn(&[T], &mut [T]),
-    pub(super) fence: unsafe fn(),
-    pub(super) turn: unsafe fn(&Turn<T>),
-    pub(super) fold: unsafe fn(&Fold<T>),
-    pub(super) spread: unsafe fn(&Spread<T>),
-    pub(super) gather: unsafe fn(&Gather<T>),
-    pub(super) dot_rows: unsafe fn(&Rows<T>) -> [T; ROWS],
-    pub(super) spread_pixels: unsafe fn(&SpreadPixels<T>),
-    pub(super) gather_pixels: unsafe fn(&GatherPixels<T>),
     pub(super) outer: outer::Table<T>,
-    pub(super) gather_filters: unsafe fn(&GatherFilters<T>),
-    pub(super) blend: unsafe fn(&Blend<T>, &mut [T]),
-    pub(super) dots: unsafe fn(&Dots<T>, &mut [T]),
-    pub(super) lines: unsafe fn(&Lines<T>, &mut [T]),
-    pub(super) deal: unsafe fn(&[T], &mut [T], &mut [T]),
-    pub(super) join: unsafe fn(&[T], &[T], &mut [T]),
     pub(super) patches: unsafe fn(&Patch<T>),
     pub(super) shifted: shifted::Table<T>,
 }

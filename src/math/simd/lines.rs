@@ -1,6 +1,6 @@
 //! Kernels of depthwise convolutions: lines shifted against each other, and lines laid out anew.
 
-use super::kernels::Kernels;
+use super::kernels::{Kernel, Kernels};
 use super::lanes::Lanes;
 use crate::math::Real;
 
@@ -35,13 +35,27 @@ pub(crate) struct Lines<'a, T> {
     pub end: Option<[T; 3]>,
 }
 
+/// Deals the numbers of one line in turn to two others.
+struct Deal<'a, T> {
+    from: &'a [T],
+    even: &'a mut [T],
+    odd: &'a mut [T],
+}
+
+/// The way back.
+struct Join<'a, T> {
+    even: &'a [T],
+    odd: &'a [T],
+    to: &'a mut [T],
+}
+
 impl<T: Real> Kernels<T> {
     /// Adds up shifted lines.
     pub(crate) fn blend(&self, blend: &Blend<T>, out: &mut [T]) {
         let reach = blend.offsets.iter().max().map_or(0, |most| most + out.len());
         assert!(reach <= blend.x.len() && blend.weights.len() >= blend.offsets.len());
         // SAFETY: the line above checked every access; a table is only handed out where the processor has its features.
-        unsafe { (self.blend)(blend, out) }
+        unsafe { self.run((blend, out)) }
     }
 
     /// Multiplies a line with shifted ones.
@@ -49,20 +63,20 @@ impl<T: Real> Kernels<T> {
         let reach = dots.offsets.iter().max().map_or(0, |most| most + dots.a.len());
         assert!(reach <= dots.x.len() && sums.len() >= dots.offsets.len() * self.lanes);
         // SAFETY: the line above checked every access; a table is only handed out where the processor has its features.
-        unsafe { (self.dots)(dots, sums) }
+        unsafe { self.run((dots, sums)) }
     }
 
     /// Deals the first, third, ... number of `from` to `even`, the second, fourth, ... to `odd`, as far as there is room.
     pub(crate) fn deal(&self, from: &[T], even: &mut [T], odd: &mut [T]) {
         // SAFETY: the kernel stays inside of the slices; a table is only handed out where the processor has its features.
-        unsafe { (self.deal)(from, even, odd) }
+        unsafe { self.run(Deal { from, even, odd }) }
     }
 
     /// The way back: `to` takes a number of `even` and one of `odd` in turn.
     pub(crate) fn join(&self, even: &[T], odd: &[T], to: &mut [T]) {
         assert!(even.len() >= to.len().div_ceil(2) && odd.len() >= to.len() / 2);
         // SAFETY: the line above checked every access; a table is only handed out where the processor has its features.
-        unsafe { (self.join)(even, odd, to) }
+        unsafe { self.run(Join { even, odd, to }) }
     }
 
     /// Lays out lines.
@@ -74,135 +88,139 @@ impl<T: Real> Kernels<T> {
         assert!(last * lines.from_step + lines.len <= lines.from.len());
         assert!(last * lines.to_step + lines.width <= to.len());
         // SAFETY: the lines above checked every access; a table is only handed out where the processor has its features.
-        unsafe { (self.lines)(lines, to) }
+        unsafe { self.run((lines, to)) }
     }
 }
 
 /// Numbers ahead of those that are dealt that are brought near: about a thousand cycles of memory.
 const AHEAD: usize = 2048;
 
-/// Body of the kernels that deal numbers in turn to two lines.
-///
-/// # Safety
-/// Only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn deal_pairs<T: Real, S: Lanes<T>>(from: &[T], even: &mut [T], odd: &mut [T]) {
-    let evens = from.len().div_ceil(2).min(even.len());
-    let odds = (from.len() / 2).min(odd.len());
-    let mut at = 0;
-    while at < evens.max(odds) {
-        let (n, left) = (S::COUNT, from.len() - 2 * at);
-        let (here, there) = (left.min(n), left.saturating_sub(n).min(n));
-        // SAFETY: `here` and `there` numbers are in `from`, those written in `even` and `odd`.
-        unsafe {
-            let p = from.as_ptr().add(2 * at);
-            // Lines of a plane follow one another, and between them there is much to compute.
-            S::prefetch_far(p.wrapping_add(AHEAD));
-            S::prefetch_far(p.wrapping_add(AHEAD + n));
-            let a = if here == n { S::load(p) } else { S::load_first(p, here) };
-            let b = if there == n { S::load(p.add(n)) } else { S::load_first(p.add(here), there) };
-            let (a, b) = S::deal(a, b);
-            for (line, len, v) in [(&mut *even, evens, a), (&mut *odd, odds, b)] {
-                match len.saturating_sub(at) {
-                    0 => {}
-                    len if len >= n => S::store(line.as_mut_ptr().add(at), v),
-                    len => S::store_first(line.as_mut_ptr().add(at), v, len),
+impl<T: Real> Kernel<T> for Deal<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        let Deal { from, even, odd } = self;
+        let evens = from.len().div_ceil(2).min(even.len());
+        let odds = (from.len() / 2).min(odd.len());
+        let mut at = 0;
+        while at < evens.max(odds) {
+            let (n, left) = (S::COUNT, from.len() - 2 * at);
+            let (here, there) = (left.min(n), left.saturating_sub(n).min(n));
+            // SAFETY: `here` and `there` numbers are in `from`, those written in `even` and `odd`.
+            unsafe {
+                let p = from.as_ptr().add(2 * at);
+                // Lines of a plane follow one another, and between them there is much to compute.
+                S::prefetch_far(p.wrapping_add(AHEAD));
+                S::prefetch_far(p.wrapping_add(AHEAD + n));
+                let a = if here == n { S::load(p) } else { S::load_first(p, here) };
+                let b = if there == n { S::load(p.add(n)) } else { S::load_first(p.add(here), there) };
+                let (a, b) = S::deal(a, b);
+                for (line, len, v) in [(&mut *even, evens, a), (&mut *odd, odds, b)] {
+                    match len.saturating_sub(at) {
+                        0 => {}
+                        len if len >= n => S::store(line.as_mut_ptr().add(at), v),
+                        len => S::store_first(line.as_mut_ptr().add(at), v, len),
+                    }
                 }
             }
-        }
-        at += n;
-    }
-}
-
-/// Body of the kernels that join what was dealt; `even` and `odd` are long enough.
-///
-/// # Safety
-/// Only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn join_pairs<T: Real, S: Lanes<T>>(even: &[T], odd: &[T], to: &mut [T]) {
-    let mut at = 0;
-    while 2 * at < to.len() {
-        let (n, left) = (S::COUNT, to.len() - 2 * at);
-        let (here, there) = (left.min(n), left.saturating_sub(n).min(n));
-        let (evens, odds) = (left.div_ceil(2).min(n), (left / 2).min(n));
-        // SAFETY: these many numbers are in the slices.
-        unsafe {
-            let (a, b) = (even.as_ptr().add(at), odd.as_ptr().wrapping_add(at));
-            let a = if evens == n { S::load(a) } else { S::load_first(a, evens) };
-            let b = if odds == n { S::load(b) } else { S::load_first(b, odds) };
-            let (a, b) = S::join(a, b);
-            let p = to.as_mut_ptr().add(2 * at);
-            if here == n {
-                S::store(p, a)
-            } else {
-                S::store_first(p, a, here)
-            }
-            if there == n { S::store(p.add(n), b) } else { S::store_first(p.add(here), b, there) }
-        }
-        at += n;
-    }
-}
-
-/// Body of the blending kernels.
-///
-/// # Safety
-/// As [`Kernels::blend`], with checked bounds, and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn blend_taps<T: Real, S: Lanes<T>>(blend: &Blend<T>, out: &mut [T]) {
-    let mut at = 0;
-    // SAFETY: promised by the caller.
-    unsafe {
-        while at + 4 * S::COUNT <= out.len() {
-            let mut sums = [S::splat(T::zero()); 4];
-            for (&offset, &weight) in blend.offsets.iter().zip(blend.weights) {
-                let (x, weight) = (blend.x.as_ptr().add(offset + at), S::splat(weight));
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = S::mul_add(weight, S::load(x.add(i * S::COUNT)), *sum);
-                }
-            }
-            for (i, &sum) in sums.iter().enumerate() {
-                S::store(out.as_mut_ptr().add(at + i * S::COUNT), sum);
-            }
-            at += 4 * S::COUNT;
-        }
-        while at < out.len() {
-            let n = (out.len() - at).min(S::COUNT);
-            let mut sum = S::splat(T::zero());
-            for (&offset, &weight) in blend.offsets.iter().zip(blend.weights) {
-                let x = S::load_first(blend.x.as_ptr().add(offset + at), n);
-                sum = S::mul_add(S::splat(weight), x, sum);
-            }
-            S::store_first(out.as_mut_ptr().add(at), sum, n);
             at += n;
         }
     }
 }
 
-/// Body of the multiplying kernels.
-///
-/// # Safety
-/// As [`Kernels::dots`], with checked bounds, and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn dot_taps<T: Real, S: Lanes<T>>(dots: &Dots<T>, sums: &mut [T]) {
-    let mut first = 0;
-    while first < dots.offsets.len() {
-        // SAFETY: promised by the caller.
-        first += unsafe {
-            match dots.offsets.len() - first {
-                9.. => dot_some::<T, S, 9>(dots, first, sums),
-                5..9 => dot_some::<T, S, 5>(dots, first, sums),
-                3..5 => dot_some::<T, S, 3>(dots, first, sums),
-                2 => dot_some::<T, S, 2>(dots, first, sums),
-                _ => dot_some::<T, S, 1>(dots, first, sums),
+impl<T: Real> Kernel<T> for Join<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        let Join { even, odd, to } = self;
+        let mut at = 0;
+        while 2 * at < to.len() {
+            let (n, left) = (S::COUNT, to.len() - 2 * at);
+            let (here, there) = (left.min(n), left.saturating_sub(n).min(n));
+            let (evens, odds) = (left.div_ceil(2).min(n), (left / 2).min(n));
+            // SAFETY: these many numbers are in the slices.
+            unsafe {
+                let (a, b) = (even.as_ptr().add(at), odd.as_ptr().wrapping_add(at));
+                let a = if evens == n { S::load(a) } else { S::load_first(a, evens) };
+                let b = if odds == n { S::load(b) } else { S::load_first(b, odds) };
+                let (a, b) = S::join(a, b);
+                let p = to.as_mut_ptr().add(2 * at);
+                if here == n {
+                    S::store(p, a)
+                } else {
+                    S::store_first(p, a, here)
+                }
+                if there == n { S::store(p.add(n), b) } else { S::store_first(p.add(here), b, there) }
             }
-        };
+            at += n;
+        }
+    }
+}
+
+impl<T: Real> Kernel<T> for (&Blend<'_, T>, &mut [T]) {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        let (blend, out) = self;
+        let mut at = 0;
+        // SAFETY: promised by the caller.
+        unsafe {
+            while at + 4 * S::COUNT <= out.len() {
+                let mut sums = [S::splat(T::zero()); 4];
+                for (&offset, &weight) in blend.offsets.iter().zip(blend.weights) {
+                    let (x, weight) = (blend.x.as_ptr().add(offset + at), S::splat(weight));
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        *sum = S::mul_add(weight, S::load(x.add(i * S::COUNT)), *sum);
+                    }
+                }
+                for (i, &sum) in sums.iter().enumerate() {
+                    S::store(out.as_mut_ptr().add(at + i * S::COUNT), sum);
+                }
+                at += 4 * S::COUNT;
+            }
+            while at < out.len() {
+                let n = (out.len() - at).min(S::COUNT);
+                let mut sum = S::splat(T::zero());
+                for (&offset, &weight) in blend.offsets.iter().zip(blend.weights) {
+                    let x = S::load_first(blend.x.as_ptr().add(offset + at), n);
+                    sum = S::mul_add(S::splat(weight), x, sum);
+                }
+                S::store_first(out.as_mut_ptr().add(at), sum, n);
+                at += n;
+            }
+        }
+    }
+}
+
+impl<T: Real> Kernel<T> for (&Dots<'_, T>, &mut [T]) {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        let (dots, sums) = self;
+        let mut first = 0;
+        while first < dots.offsets.len() {
+            // SAFETY: promised by the caller.
+            first += unsafe {
+                match dots.offsets.len() - first {
+                    9.. => dot_some::<T, S, 9>(dots, first, sums),
+                    5..9 => dot_some::<T, S, 5>(dots, first, sums),
+                    3..5 => dot_some::<T, S, 3>(dots, first, sums),
+                    2 => dot_some::<T, S, 2>(dots, first, sums),
+                    _ => dot_some::<T, S, 1>(dots, first, sums),
+                }
+            };
+        }
     }
 }
 
 /// `N` taps from the `first` on; returns `N`.
 ///
 /// # Safety
-/// As [`dot_taps`].
+/// As its [`run`](Kernel::run).
 #[inline(always)]
 unsafe fn dot_some<T: Real, S: Lanes<T>, const N: usize>(
     dots: &Dots<T>,
@@ -241,26 +259,39 @@ unsafe fn dot_some<T: Real, S: Lanes<T>, const N: usize>(
     N
 }
 
-/// Body of the kernels that lay out lines.
-///
-/// # Safety
-/// As [`Kernels::lines`], with checked bounds, and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn lay_lines<T: Real, S: Lanes<T>>(lines: &Lines<T>, to: &mut [T]) {
-    for x in (0..lines.width).step_by(S::COUNT) {
-        let n = (lines.width - x).min(S::COUNT);
-        // Which lanes are numbers of the line; the others are zeros.
-        let below = |end: usize| (1u32 << end.saturating_sub(x).min(n)) - 1;
-        let mask = below(lines.before + lines.len) & !below(lines.before);
-        let mut from = lines.from.as_ptr().wrapping_add(x).wrapping_sub(lines.before);
-        let mut to = to.as_mut_ptr().wrapping_add(x);
-        let whole = mask.count_ones() as usize == S::COUNT;
-        let step = (lines.from_step, lines.to_step);
-        // SAFETY: promised by the caller; lanes that are not in the mask are not touched.
-        unsafe {
-            let Some(end) = lines.end else {
+impl<T: Real> Kernel<T> for (&Lines<'_, T>, &mut [T]) {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        let (lines, to) = self;
+        for x in (0..lines.width).step_by(S::COUNT) {
+            let n = (lines.width - x).min(S::COUNT);
+            // Which lanes are numbers of the line; the others are zeros.
+            let below = |end: usize| (1u32 << end.saturating_sub(x).min(n)) - 1;
+            let mask = below(lines.before + lines.len) & !below(lines.before);
+            let mut from = lines.from.as_ptr().wrapping_add(x).wrapping_sub(lines.before);
+            let mut to = to.as_mut_ptr().wrapping_add(x);
+            let whole = mask.count_ones() as usize == S::COUNT;
+            let step = (lines.from_step, lines.to_step);
+            // SAFETY: promised by the caller; lanes that are not in the mask are not touched.
+            unsafe {
+                let Some(end) = lines.end else {
+                    for _ in 0..lines.count {
+                        let v = if whole { S::load(from) } else { S::load_masked(from, mask) };
+                        if n == S::COUNT {
+                            S::store(to, v)
+                        } else {
+                            S::store_first(to, v, n)
+                        }
+                        (from, to) = (from.wrapping_add(step.0), to.wrapping_add(step.1));
+                    }
+                    continue;
+                };
+                let [scale, bias, floor] = end.map(|x| S::splat(x));
                 for _ in 0..lines.count {
                     let v = if whole { S::load(from) } else { S::load_masked(from, mask) };
+                    let v = S::max(floor, S::mul_add(scale, v, bias));
                     if n == S::COUNT {
                         S::store(to, v)
                     } else {
@@ -268,18 +299,6 @@ pub(super) unsafe fn lay_lines<T: Real, S: Lanes<T>>(lines: &Lines<T>, to: &mut 
                     }
                     (from, to) = (from.wrapping_add(step.0), to.wrapping_add(step.1));
                 }
-                continue;
-            };
-            let [scale, bias, floor] = end.map(|x| S::splat(x));
-            for _ in 0..lines.count {
-                let v = if whole { S::load(from) } else { S::load_masked(from, mask) };
-                let v = S::max(floor, S::mul_add(scale, v, bias));
-                if n == S::COUNT {
-                    S::store(to, v)
-                } else {
-                    S::store_first(to, v, n)
-                }
-                (from, to) = (from.wrapping_add(step.0), to.wrapping_add(step.1));
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Instruction sets: which one this processor has, and code compiled for each.
 //!
 //! The crate is built for the oldest processor of its architecture. What must be fast is compiled several times
-//! and chosen at run time: the kernels of the matrix product through [`Kernels`], element-wise loops through
-//! [`vectorised`].
+//! and chosen at run time. Element-wise loops are, through [`vectorised`], what the compiler makes of them. A [`Kernel`] is
+//! written once on the vectors of [`lanes::Lanes`], and [`Kernels`] run it; tiles, of which each instruction set has those that fill its
+//! registers, stand in tables there, built in the file of each set.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,6 +1,6 @@
 //! Kernels that move numbers: windows into panels, rows into panels with a transposition, windows back into images.
 
-use super::kernels::Kernels;
+use super::kernels::{Kernel, Kernels};
 use super::lanes::Lanes;
 use crate::math::Real;
 use std::ops::Range;
@@ -59,6 +59,15 @@ pub(crate) struct Fold<'a, T> {
     pub shifts: &'a [usize],
 }
 
+/// Copies one slice into the other, past the caches.
+struct Stream<'a, T> {
+    from: &'a [T],
+    to: &'a mut [T],
+}
+
+/// Puts streamed numbers in order.
+struct Fence;
+
 impl<T: Real> Kernels<T> {
     /// Copies windows into a panel.
     pub(crate) fn copy(&self, copy: &Copy<T>, panel: &mut [T]) {
@@ -73,19 +82,19 @@ impl<T: Real> Kernels<T> {
         let copy = Copy { panel: panel.as_mut_ptr(), rows: copy.rows.clone(), ..*copy };
         // SAFETY: the lines above checked every access; a table is only handed out where the processor has its
         // features.
-        unsafe { (self.copy)(&copy) }
+        unsafe { self.run(&copy) }
     }
 
     /// `to = from`, past the caches where the processor can. [`Kernels::fence`] comes before anybody else reads it.
     pub(crate) fn stream(&self, from: &[T], to: &mut [T]) {
         // SAFETY: a table is only handed out where the processor has its features.
-        unsafe { (self.stream)(from, to) }
+        unsafe { self.run(Stream { from, to }) }
     }
 
     /// Puts what was streamed in order before what is written next.
     pub(crate) fn fence(&self) {
         // SAFETY: as above.
-        unsafe { (self.fence)() }
+        unsafe { self.run(Fence) }
     }
 
     /// Transposes rows into a panel.
@@ -96,7 +105,7 @@ impl<T: Real> Kernels<T> {
         assert!(turn.runs.iter().all(|run| last + run.start + run.len <= turn.data.len()));
         // SAFETY: the lines above checked every access; a table is only handed out where the processor has its
         // features.
-        unsafe { (self.turn)(&Turn { panel: panel.as_mut_ptr(), ..*turn }) }
+        unsafe { self.run(&Turn { panel: panel.as_mut_ptr(), ..*turn }) }
     }
 
     /// The same into the panel that `turn` names.
@@ -105,7 +114,7 @@ impl<T: Real> Kernels<T> {
     /// What it describes is good in its data and in its panel, of which nobody else writes or reads these places.
     pub(crate) unsafe fn turn_at(&self, turn: &Turn<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { (self.turn)(turn) }
+        unsafe { self.run(turn) }
     }
 
     /// Adds windows into planes.
@@ -122,139 +131,150 @@ impl<T: Real> Kernels<T> {
         assert!(fold.to + written <= image.len());
         // SAFETY: the lines above checked every access; a table is only handed out where the processor has its
         // features.
-        unsafe { (self.fold)(&Fold { image: image.as_mut_ptr(), ..*fold }) }
+        unsafe { self.run(&Fold { image: image.as_mut_ptr(), ..*fold }) }
     }
 }
 
-/// Body of the copy kernels.
-///
-/// # Safety
-/// Every access that `copy` describes is good; only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn copy_rows<T: Real, S: Lanes<T>>(copy: &Copy<T>) {
-    let taps = copy.offsets.len();
-    let (first, begin) = (copy.rows.start / taps, copy.rows.start % taps);
-    for run in copy.runs {
-        let mut lane = 0;
-        while lane < run.len {
-            let n = (run.len - lane).min(S::COUNT);
-            // SAFETY: promised by the caller.
-            unsafe {
-                let mut to = copy.panel.add(run.lane + lane);
-                let mut from = copy.image.as_ptr().wrapping_add(run.start + first * run.plane + lane);
-                let mut tap = begin;
-                // What the next panel copies of the same rows: lines of many pages, which the processor does not foresee.
-                let ahead = if taps == 1 { 2 * S::COUNT } else { 0 };
-                for _ in 0..copy.rows.len() {
-                    S::prefetch(from.wrapping_add(ahead));
-                    let window = from.wrapping_add(*copy.offsets.get_unchecked(tap));
-                    if n == S::COUNT {
-                        S::store(to, S::load(window));
-                    } else {
-                        S::store_first(to, S::load_first(window, n), n);
-                    }
-                    to = to.wrapping_add(copy.width);
-                    tap += 1;
-                    if tap == taps {
-                        tap = 0;
-                        from = from.wrapping_add(run.plane);
+impl<T: Real> Kernel<T> for &Copy<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        let taps = self.offsets.len();
+        let (first, begin) = (self.rows.start / taps, self.rows.start % taps);
+        for run in self.runs {
+            let mut lane = 0;
+            while lane < run.len {
+                let n = (run.len - lane).min(S::COUNT);
+                // SAFETY: promised by the caller.
+                unsafe {
+                    let mut to = self.panel.add(run.lane + lane);
+                    let mut from = self.image.as_ptr().wrapping_add(run.start + first * run.plane + lane);
+                    let mut tap = begin;
+                    // What the next panel copies of the same rows: lines of many pages, which the processor does not foresee.
+                    let ahead = if taps == 1 { 2 * S::COUNT } else { 0 };
+                    for _ in 0..self.rows.len() {
+                        S::prefetch(from.wrapping_add(ahead));
+                        let window = from.wrapping_add(*self.offsets.get_unchecked(tap));
+                        if n == S::COUNT {
+                            S::store(to, S::load(window));
+                        } else {
+                            S::store_first(to, S::load_first(window, n), n);
+                        }
+                        to = to.wrapping_add(self.width);
+                        tap += 1;
+                        if tap == taps {
+                            tap = 0;
+                            from = from.wrapping_add(run.plane);
+                        }
                     }
                 }
+                lane += n;
             }
-            lane += n;
         }
     }
 }
 
-/// Body of the streaming kernels.
-///
-/// # Safety
-/// Only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn stream_all<T: Real, S: Lanes<T>>(from: &[T], to: &mut [T]) {
-    let n = from.len().min(to.len());
-    let (from, to) = (&from[..n], &mut to[..n]);
-    let head = to.as_ptr().align_offset(S::COUNT * size_of::<T>()).min(n);
-    let tail = head + (n - head) / S::COUNT * S::COUNT;
-    to[..head].copy_from_slice(&from[..head]);
-    to[tail..].copy_from_slice(&from[tail..]);
-    for i in (head..tail).step_by(S::COUNT) {
-        // SAFETY: whole vectors lie before `tail` in both, and those of `to` are aligned from `head` on.
-        unsafe { S::stream(to.as_mut_ptr().add(i), S::load(from.as_ptr().add(i))) }
+impl<T: Real> Kernel<T> for Stream<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        let Stream { from, to } = self;
+        let n = from.len().min(to.len());
+        let (from, to) = (&from[..n], &mut to[..n]);
+        let head = to.as_ptr().align_offset(S::COUNT * size_of::<T>()).min(n);
+        let tail = head + (n - head) / S::COUNT * S::COUNT;
+        to[..head].copy_from_slice(&from[..head]);
+        to[tail..].copy_from_slice(&from[tail..]);
+        for i in (head..tail).step_by(S::COUNT) {
+            // SAFETY: whole vectors lie before `tail` in both, and those of `to` are aligned from `head` on.
+            unsafe { S::stream(to.as_mut_ptr().add(i), S::load(from.as_ptr().add(i))) }
+        }
     }
 }
 
-/// Body of the transposing kernels.
-///
-/// # Safety
-/// Every access that `turn` describes is good; only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn turn_rows<T: Real, S: Lanes<T>>(turn: &Turn<T>) {
-    for (block, lanes) in turn.lanes.chunks(S::COUNT).enumerate() {
-        let far = matches!(*lanes, [first, second, ..] if second.abs_diff(first) * size_of::<T>() >= 256);
-        // Lanes past the last one repeat it; they are not stored.
-        let mut rows = [turn.data.as_ptr(); 16];
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = turn.data.as_ptr().wrapping_add(lanes[i.min(lanes.len() - 1)]);
-        }
-        let mut panel = turn.panel.wrapping_add(block * S::COUNT);
-        let n = lanes.len();
-        for run in turn.runs {
-            // Whole vectors of rows that overlap, the taps of windows, would mostly cross lines of the cache.
-            let squares = if far { run.len - run.len.checked_rem(S::SQUARE).unwrap_or(run.len) } else { 0 };
-            let whole = run.len / S::TURN * S::TURN;
-            // SAFETY: promised by the caller.
-            unsafe {
-                for at in (0..squares).step_by(S::SQUARE.max(1)) {
-                    S::turn_square(&rows, run.start + at, |i, v| {
-                        let to = panel.add((at + i) * turn.width);
-                        if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
-                    });
-                }
-                for at in (squares..whole).step_by(S::TURN) {
-                    S::turn(&rows, run.start + at, |i, v| {
-                        let to = panel.add((at + i) * turn.width);
-                        if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
-                    });
-                }
-                for at in whole..run.len {
-                    for (i, row) in rows.iter().enumerate().take(n) {
-                        *panel.add(at * turn.width + i) = *row.add(run.start + at);
+impl<T: Real> Kernel<T> for Fence {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        // SAFETY: the caller's function is compiled for the instruction set.
+        unsafe { S::fence() }
+    }
+}
+
+impl<T: Real> Kernel<T> for &Turn<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        for (block, lanes) in self.lanes.chunks(S::COUNT).enumerate() {
+            let far = matches!(*lanes, [first, second, ..] if second.abs_diff(first) * size_of::<T>() >= 256);
+            // Lanes past the last one repeat it; they are not stored.
+            let mut rows = [self.data.as_ptr(); 16];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = self.data.as_ptr().wrapping_add(lanes[i.min(lanes.len() - 1)]);
+            }
+            let mut panel = self.panel.wrapping_add(block * S::COUNT);
+            let n = lanes.len();
+            for run in self.runs {
+                // Whole vectors of rows that overlap, the taps of windows, would mostly cross lines of the cache.
+                let squares =
+                    if far { run.len - run.len.checked_rem(S::SQUARE).unwrap_or(run.len) } else { 0 };
+                let whole = run.len / S::TURN * S::TURN;
+                // SAFETY: promised by the caller.
+                unsafe {
+                    for at in (0..squares).step_by(S::SQUARE.max(1)) {
+                        S::turn_square(&rows, run.start + at, |i, v| {
+                            let to = panel.add((at + i) * self.width);
+                            if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
+                        });
+                    }
+                    for at in (squares..whole).step_by(S::TURN) {
+                        S::turn(&rows, run.start + at, |i, v| {
+                            let to = panel.add((at + i) * self.width);
+                            if n == S::COUNT { S::store(to, v) } else { S::store_first(to, v, n) }
+                        });
+                    }
+                    for at in whole..run.len {
+                        for (i, row) in rows.iter().enumerate().take(n) {
+                            *panel.add(at * self.width + i) = *row.add(run.start + at);
+                        }
                     }
                 }
+                panel = panel.wrapping_add(run.len * self.width);
             }
-            panel = panel.wrapping_add(run.len * turn.width);
         }
     }
 }
 
-/// Body of the kernels that put windows back.
-///
 /// A line of the image is loaded once for a whole row of taps. Were each tap added on its own, each load would
 /// overlap the store before it, and wait for it.
-///
-/// # Safety
-/// Every access that `fold` describes is good; only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn fold_rows<T: Real, S: Lanes<T>>(fold: &Fold<T>) {
-    let mut first = 0;
-    while first < fold.shifts.len() {
-        // SAFETY: promised by the caller.
-        first += unsafe {
-            match fold.shifts.len() - first {
-                5.. => fold_taps::<T, S, 5>(fold, first),
-                3..5 => fold_taps::<T, S, 3>(fold, first),
-                2 => fold_taps::<T, S, 2>(fold, first),
-                _ => fold_taps::<T, S, 1>(fold, first),
-            }
-        };
+impl<T: Real> Kernel<T> for &Fold<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        let mut first = 0;
+        while first < self.shifts.len() {
+            // SAFETY: promised by the caller.
+            first += unsafe {
+                match self.shifts.len() - first {
+                    5.. => fold_taps::<T, S, 5>(self, first),
+                    3..5 => fold_taps::<T, S, 3>(self, first),
+                    2 => fold_taps::<T, S, 2>(self, first),
+                    _ => fold_taps::<T, S, 1>(self, first),
+                }
+            };
+        }
     }
 }
 
 /// Adds `N` taps from the `first` on; returns `N`.
 ///
 /// # Safety
-/// As [`fold_rows`].
+/// As its [`run`](Kernel::run).
 #[inline(always)]
 unsafe fn fold_taps<T: Real, S: Lanes<T>, const N: usize>(fold: &Fold<T>, first: usize) -> usize {
     let mut shifts = [0; N];

@@ -1,6 +1,6 @@
 //! Kernels of the gradients of weights by Winograd's way for images whose channels lie in blocks of a vector.
 
-use super::kernels::{Kernels, Next};
+use super::kernels::{Kernel, Kernels, Next};
 use super::lanes::Lanes;
 use super::winograd::{SIDE, all, back};
 use crate::math::Real;
@@ -60,7 +60,7 @@ impl<T: Real> Kernels<T> {
     /// Every access that `gather` describes is good, and nobody else uses what it writes.
     pub(crate) unsafe fn gather_filters(&self, gather: &GatherFilters<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { (self.gather_filters)(gather) }
+        unsafe { self.run(gather) }
     }
 }
 
@@ -107,19 +107,19 @@ pub(super) unsafe fn products<T: Real, S: Lanes<T>, const MR: usize, const NV: u
     }
 }
 
-/// Body of the gathering kernels.
-///
-/// # Safety
-/// As [`Kernels::gather_filters`], and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn gather_dense<T: Real, S: Lanes<T>>(g: &GatherFilters<T>) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        match g.size {
-            2 => gather_size::<T, S, 2>(g),
-            3 => gather_size::<T, S, 3>(g),
-            4 => gather_size::<T, S, 4>(g),
-            _ => gather_size::<T, S, 5>(g),
+impl<T: Real> Kernel<T> for &GatherFilters<T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self.size {
+                2 => gather_size::<T, S, 2>(self),
+                3 => gather_size::<T, S, 3>(self),
+                4 => gather_size::<T, S, 4>(self),
+                _ => gather_size::<T, S, 5>(self),
+            }
         }
     }
 }
@@ -127,7 +127,7 @@ pub(super) unsafe fn gather_dense<T: Real, S: Lanes<T>>(g: &GatherFilters<T>) {
 /// Body of the gathering kernels for `N` × `N` numbers.
 ///
 /// # Safety
-/// As [`gather_dense`].
+/// As its [`run`](Kernel::run).
 #[inline(always)]
 unsafe fn gather_size<T: Real, S: Lanes<T>, const N: usize>(g: &GatherFilters<T>) {
     // Room for the filters of 16 lanes, and for the step of four numbers that goes past the last one.

@@ -2,7 +2,7 @@
 //!
 //! A pixel is a vector there, and so is each number of a tile: patches and tiles are transformed without moving a lane.
 
-use super::kernels::Kernels;
+use super::kernels::{Kernel, Kernels};
 use super::lanes::Lanes;
 use super::winograd::{Place, SIDE, all, back, filter, image};
 use crate::math::Real;
@@ -58,7 +58,7 @@ impl<T: Real> Kernels<T> {
     /// Every access that `spread` describes is good, and nobody else uses what it writes.
     pub(crate) unsafe fn spread_pixels(&self, spread: &SpreadPixels<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { (self.spread_pixels)(spread) }
+        unsafe { self.run(spread) }
     }
 
     /// Transforms tiles back to pixels.
@@ -67,24 +67,24 @@ impl<T: Real> Kernels<T> {
     /// As [`Kernels::spread_pixels`].
     pub(crate) unsafe fn gather_pixels(&self, gather: &GatherPixels<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { (self.gather_pixels)(gather) }
+        unsafe { self.run(gather) }
     }
 }
 
-/// Body of the spreading kernels.
-///
-/// # Safety
-/// As [`Kernels::spread_pixels`], and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn spread_corners<T: Real, S: Lanes<T>>(s: &SpreadPixels<T>) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        match s.size {
-            2 => spread_size::<T, S, 2>(s),
-            3 => spread_size::<T, S, 3>(s),
-            4 => spread_size::<T, S, 4>(s),
-            5 => spread_size::<T, S, 5>(s),
-            _ => spread_size::<T, S, 6>(s),
+impl<T: Real> Kernel<T> for &SpreadPixels<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self.size {
+                2 => spread_size::<T, S, 2>(self),
+                3 => spread_size::<T, S, 3>(self),
+                4 => spread_size::<T, S, 4>(self),
+                5 => spread_size::<T, S, 5>(self),
+                _ => spread_size::<T, S, 6>(self),
+            }
         }
     }
 }
@@ -92,7 +92,7 @@ pub(super) unsafe fn spread_corners<T: Real, S: Lanes<T>>(s: &SpreadPixels<T>) {
 /// Body of the spreading kernels for patches of `N` × `N`.
 ///
 /// # Safety
-/// As [`spread_corners`].
+/// As its [`run`](Kernel::run).
 #[inline(always)]
 unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &SpreadPixels<T>) {
     for (i, patch) in s.patches.iter().enumerate() {
@@ -168,21 +168,21 @@ unsafe fn spread_line<T: Real, S: Lanes<T>, const N: usize>(line: &[S::V; SIDE])
     unsafe { if N == SIDE { image::<T, S>(line) } else { filter::<T, S, N>(line) } }
 }
 
-/// Body of the gathering kernels.
-///
-/// # Safety
-/// As [`Kernels::gather_pixels`], and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn gather_places<T: Real, S: Lanes<T>>(g: &GatherPixels<T>) {
-    for (i, place) in g.places.iter().enumerate() {
-        let data = g.data.wrapping_add(i * S::COUNT);
-        // SAFETY: promised by the caller.
-        unsafe {
-            match g.size {
-                2 => gather_place::<T, S, 2>(g, data, place),
-                3 => gather_place::<T, S, 3>(g, data, place),
-                4 => gather_place::<T, S, 4>(g, data, place),
-                _ => gather_place::<T, S, 5>(g, data, place),
+impl<T: Real> Kernel<T> for &GatherPixels<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        for (i, place) in self.places.iter().enumerate() {
+            let data = self.data.wrapping_add(i * S::COUNT);
+            // SAFETY: promised by the caller.
+            unsafe {
+                match self.size {
+                    2 => gather_place::<T, S, 2>(self, data, place),
+                    3 => gather_place::<T, S, 3>(self, data, place),
+                    4 => gather_place::<T, S, 4>(self, data, place),
+                    _ => gather_place::<T, S, 5>(self, data, place),
+                }
             }
         }
     }

@@ -3,22 +3,14 @@
 use super::blocked::pixels;
 use super::kernels::{Kernels, Tile, micro};
 use super::lanes::Lanes;
-use super::lines::{blend_taps, deal_pairs, dot_taps, join_pairs, lay_lines};
-use super::moves::{copy_rows, fold_rows, stream_all, turn_rows};
 use super::narrow::few_channels;
-use super::outer::{gather_dense, products};
+use super::outer::products;
 use super::outer_pixels::pixel_products;
 use super::patch::patch_rows;
-use super::pixels::{gather_places, spread_corners};
-use super::rows::{ROWS, Rows, side_by_side};
 use super::shifted::shifted_products;
 use super::strip::{Strip, walk};
 use super::taps::tap_products;
-use super::winograd::{gather_tiles, spread_patches};
-use super::{
-    Blend, Blocked, Copy, Dots, Fold, Gather, GatherFilters, GatherPixels, Isa, Lines, Narrow, Outer,
-    OuterPixels, Patch, Shifted, Spread, SpreadPixels, Taps, Turn,
-};
+use super::{Blocked, Isa, Narrow, Outer, OuterPixels, Patch, Shifted, Taps};
 use crate::math::Real;
 
 pub(super) struct Plain;
@@ -89,76 +81,9 @@ unsafe fn strip<T: Real, const MR: usize, const NV: usize>(t: &Strip<T>) {
     unsafe { walk::<T, Plain, MR, NV>(t) }
 }
 
-unsafe fn stream<T: Real>(from: &[T], to: &mut [T]) {
-    // SAFETY: plain code runs everywhere.
-    unsafe { stream_all::<T, Plain>(from, to) }
-}
-
-unsafe fn fence() {}
-
-unsafe fn copy<T: Real>(c: &Copy<T>) {
-    // SAFETY: the caller keeps the contract of `copy_rows`; plain code runs everywhere.
-    unsafe { copy_rows::<T, Plain>(c) }
-}
-
-unsafe fn turn<T: Real>(t: &Turn<T>) {
-    // SAFETY: the caller keeps the contract of `turn_rows`; plain code runs everywhere.
-    unsafe { turn_rows::<T, Plain>(t) }
-}
-
-unsafe fn fold<T: Real>(t: &Fold<T>) {
-    // SAFETY: the caller keeps the contract of `fold_rows`; plain code runs everywhere.
-    unsafe { fold_rows::<T, Plain>(t) }
-}
-
-unsafe fn spread<T: Real>(t: &Spread<T>) {
-    // SAFETY: the caller keeps the contract of `spread_patches`; plain code runs everywhere.
-    unsafe { spread_patches::<T, Plain>(t) }
-}
-
-unsafe fn gather<T: Real>(t: &Gather<T>) {
-    // SAFETY: the caller keeps the contract of `gather_tiles`; plain code runs everywhere.
-    unsafe { gather_tiles::<T, Plain>(t) }
-}
-
-unsafe fn dot_rows<T: Real>(t: &Rows<T>) -> [T; ROWS] {
-    // SAFETY: the caller keeps the contract of `side_by_side`; plain code runs everywhere.
-    unsafe { side_by_side::<T, Plain>(t) }
-}
-
-unsafe fn spread_pixels<T: Real>(t: &SpreadPixels<T>) {
-    // SAFETY: the caller keeps the contract of `spread_corners`; plain code runs everywhere.
-    unsafe { spread_corners::<T, Plain>(t) }
-}
-
-unsafe fn gather_pixels<T: Real>(t: &GatherPixels<T>) {
-    // SAFETY: the caller keeps the contract of `gather_places`; plain code runs everywhere.
-    unsafe { gather_places::<T, Plain>(t) }
-}
-
 unsafe fn outer<T: Real, const MR: usize, const NV: usize>(t: &Outer<T>) {
     // SAFETY: the caller keeps the contract of `products`; plain code runs everywhere.
     unsafe { products::<T, Plain, MR, NV>(t) }
-}
-
-unsafe fn gather_filters<T: Real>(t: &GatherFilters<T>) {
-    // SAFETY: the caller keeps the contract of `gather_dense`; plain code runs everywhere.
-    unsafe { gather_dense::<T, Plain>(t) }
-}
-
-unsafe fn blend<T: Real>(b: &Blend<T>, out: &mut [T]) {
-    // SAFETY: the caller keeps the contract of `blend_taps`; plain code runs everywhere.
-    unsafe { blend_taps::<T, Plain>(b, out) }
-}
-
-unsafe fn dots<T: Real>(d: &Dots<T>, sums: &mut [T]) {
-    // SAFETY: the caller keeps the contract of `dot_taps`; plain code runs everywhere.
-    unsafe { dot_taps::<T, Plain>(d, sums) }
-}
-
-unsafe fn lines<T: Real>(l: &Lines<T>, to: &mut [T]) {
-    // SAFETY: the caller keeps the contract of `lay_lines`; plain code runs everywhere.
-    unsafe { lay_lines::<T, Plain>(l, to) }
 }
 
 unsafe fn patches<T: Real>(p: &Patch<T>) {
@@ -169,16 +94,6 @@ unsafe fn patches<T: Real>(p: &Patch<T>) {
 unsafe fn shifted<T: Real, const MR: usize, const NO: usize>(t: &Shifted<T>) {
     // SAFETY: the caller keeps the contract of `shifted_products`; plain code runs everywhere.
     unsafe { shifted_products::<T, Plain, MR, NO>(t) }
-}
-
-unsafe fn deal<T: Real>(from: &[T], even: &mut [T], odd: &mut [T]) {
-    // SAFETY: the kernel stays inside of the slices; plain code runs everywhere.
-    unsafe { deal_pairs::<T, Plain>(from, even, odd) }
-}
-
-unsafe fn join<T: Real>(even: &[T], odd: &[T], to: &mut [T]) {
-    // SAFETY: the kernel stays inside of the slices; plain code runs everywhere.
-    unsafe { join_pairs::<T, Plain>(even, odd, to) }
 }
 
 pub(super) struct Table<T>(std::marker::PhantomData<T>);
@@ -204,26 +119,10 @@ impl<T: Real> Table<T> {
             &[narrow::<T, 1, 2>, narrow::<T, 2, 2>, narrow::<T, 3, 2>, narrow::<T, 4, 2>],
         ],
         taps: &[(4, taps::<T, 4, 1>), (2, taps::<T, 2, 2>), (2, taps::<T, 2, 3>), (2, taps::<T, 2, 4>)],
-        copy: copy::<T>,
-        stream: stream::<T>,
-        fence,
-        turn: turn::<T>,
-        fold: fold::<T>,
-        spread: spread::<T>,
-        gather: gather::<T>,
-        dot_rows: dot_rows::<T>,
-        spread_pixels: spread_pixels::<T>,
-        gather_pixels: gather_pixels::<T>,
         outer: &[
             &[outer::<T, 1, 1>, outer::<T, 2, 1>, outer::<T, 3, 1>, outer::<T, 4, 1>],
             &[outer::<T, 1, 2>, outer::<T, 2, 2>, outer::<T, 3, 2>, outer::<T, 4, 2>],
         ],
-        gather_filters: gather_filters::<T>,
-        blend: blend::<T>,
-        dots: dots::<T>,
-        lines: lines::<T>,
-        deal: deal::<T>,
-        join: join::<T>,
         patches: patches::<T>,
         shifted: &[([5, 2], shifted::<T, 5, 2>), ([3, 3], shifted::<T, 3, 3>)],
     };

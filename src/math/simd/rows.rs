@@ -1,6 +1,6 @@
 //! Products of some rows of a matrix, read where they lie, with one vector of numbers.
 
-use super::kernels::Kernels;
+use super::kernels::{Kernel, Kernels};
 use super::lanes::Lanes;
 use crate::math::Real;
 
@@ -20,37 +20,37 @@ impl<T: Real> Kernels<T> {
         assert!(rows.rows.iter().all(|row| row.len() >= rows.x.len()));
         // SAFETY: the kernel stays inside of the slices, whose lengths were checked; a table is only handed out where the
         // processor has its features.
-        unsafe { (self.dot_rows)(rows) }
+        unsafe { self.run(rows) }
     }
 }
 
-/// Body of the kernels.
-///
-/// # Safety
-/// Rows are as long as `x`; only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn side_by_side<T: Real, S: Lanes<T>>(r: &Rows<T>) -> [T; ROWS] {
-    // SAFETY: whole vectors lie before `whole` in all slices, as the caller promises.
-    unsafe {
-        let whole = r.x.len() / (2 * S::COUNT) * 2 * S::COUNT;
-        let mut sums = [[S::splat(T::zero()); 2]; ROWS];
-        let mut at = 0;
-        while at < whole {
-            let x = [S::load(r.x.as_ptr().add(at)), S::load(r.x.as_ptr().add(at + S::COUNT))];
-            for (sums, row) in sums.iter_mut().zip(&r.rows) {
-                let row = row.as_ptr().add(at);
-                sums[0] = S::mul_add(S::load(row), x[0], sums[0]);
-                sums[1] = S::mul_add(S::load(row.add(S::COUNT)), x[1], sums[1]);
+impl<T: Real> Kernel<T> for &Rows<'_, T> {
+    type Output = [T; ROWS];
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) -> [T; ROWS] {
+        // SAFETY: whole vectors lie before `whole` in all slices, as the caller promises.
+        unsafe {
+            let whole = self.x.len() / (2 * S::COUNT) * 2 * S::COUNT;
+            let mut sums = [[S::splat(T::zero()); 2]; ROWS];
+            let mut at = 0;
+            while at < whole {
+                let x = [S::load(self.x.as_ptr().add(at)), S::load(self.x.as_ptr().add(at + S::COUNT))];
+                for (sums, row) in sums.iter_mut().zip(&self.rows) {
+                    let row = row.as_ptr().add(at);
+                    sums[0] = S::mul_add(S::load(row), x[0], sums[0]);
+                    sums[1] = S::mul_add(S::load(row.add(S::COUNT)), x[1], sums[1]);
+                }
+                at += 2 * S::COUNT;
             }
-            at += 2 * S::COUNT;
+            let mut lanes = [T::zero(); 16];
+            let mut out = [T::zero(); ROWS];
+            for ((out, sums), row) in out.iter_mut().zip(&sums).zip(&self.rows) {
+                S::store(lanes.as_mut_ptr(), S::add(sums[0], sums[1]));
+                let rest = row[whole..].iter().zip(&self.x[whole..]).map(|(&a, &x)| a * x).sum::<T>();
+                *out = lanes[..S::COUNT].iter().copied().sum::<T>() + rest;
+            }
+            out
         }
-        let mut lanes = [T::zero(); 16];
-        let mut out = [T::zero(); ROWS];
-        for ((out, sums), row) in out.iter_mut().zip(&sums).zip(&r.rows) {
-            S::store(lanes.as_mut_ptr(), S::add(sums[0], sums[1]));
-            let rest = row[whole..].iter().zip(&r.x[whole..]).map(|(&a, &x)| a * x).sum::<T>();
-            *out = lanes[..S::COUNT].iter().copied().sum::<T>() + rest;
-        }
-        out
     }
 }

@@ -5,7 +5,7 @@
 //! points ±1 and ±2 of that paper would need fewer operations, but the error of a 3 × 3 convolution in single precision
 //! was twice as large as with these, which is 1.8 times that of the plain sum (root of the mean square, 64 channels).
 
-use super::kernels::Kernels;
+use super::kernels::{Kernel, Kernels};
 use super::lanes::Lanes;
 use crate::math::Real;
 use std::mem::MaybeUninit;
@@ -74,7 +74,7 @@ impl<T: Real> Kernels<T> {
     /// Every access that `spread` describes is good, and nobody else uses what it writes.
     pub(crate) unsafe fn spread(&self, spread: &Spread<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { (self.spread)(spread) }
+        unsafe { self.run(spread) }
     }
 
     /// Transforms tiles back.
@@ -83,7 +83,7 @@ impl<T: Real> Kernels<T> {
     /// As [`Kernels::spread`].
     pub(crate) unsafe fn gather(&self, gather: &Gather<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { (self.gather)(gather) }
+        unsafe { self.run(gather) }
     }
 }
 
@@ -170,20 +170,20 @@ pub(super) unsafe fn back<T: Real, S: Lanes<T>, const N: usize>(m: &[S::V; SIDE]
     }
 }
 
-/// Body of the spreading kernels.
-///
-/// # Safety
-/// As [`Kernels::spread`], and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn spread_patches<T: Real, S: Lanes<T>>(s: &Spread<T>) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        match s.size {
-            2 => spread_size::<T, S, 2>(s),
-            3 => spread_size::<T, S, 3>(s),
-            4 => spread_size::<T, S, 4>(s),
-            5 => spread_size::<T, S, 5>(s),
-            _ => spread_size::<T, S, 6>(s),
+impl<T: Real> Kernel<T> for &Spread<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self.size {
+                2 => spread_size::<T, S, 2>(self),
+                3 => spread_size::<T, S, 3>(self),
+                4 => spread_size::<T, S, 4>(self),
+                5 => spread_size::<T, S, 5>(self),
+                _ => spread_size::<T, S, 6>(self),
+            }
         }
     }
 }
@@ -191,7 +191,7 @@ pub(super) unsafe fn spread_patches<T: Real, S: Lanes<T>>(s: &Spread<T>) {
 /// Body of the spreading kernels for patches of `N` × `N`.
 ///
 /// # Safety
-/// As [`spread_patches`].
+/// As its [`run`](Kernel::run).
 #[inline(always)]
 unsafe fn spread_size<T: Real, S: Lanes<T>, const N: usize>(s: &Spread<T>) {
     for (i, (lanes, &block)) in s.lanes.chunks(S::COUNT).zip(s.blocks).enumerate() {
@@ -327,19 +327,19 @@ unsafe fn dense_patch<T: Real, S: Lanes<T>, const N: usize>(
     patch
 }
 
-/// Body of the gathering kernels.
-///
-/// # Safety
-/// As [`Kernels::gather`], and only inside a function compiled for the instruction set of `S`.
-#[inline(always)]
-pub(super) unsafe fn gather_tiles<T: Real, S: Lanes<T>>(g: &Gather<T>) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        match g.size {
-            2 => gather_size::<T, S, 2>(g),
-            3 => gather_size::<T, S, 3>(g),
-            4 => gather_size::<T, S, 4>(g),
-            _ => gather_size::<T, S, 5>(g),
+impl<T: Real> Kernel<T> for &Gather<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Lanes<T>>(self) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self.size {
+                2 => gather_size::<T, S, 2>(self),
+                3 => gather_size::<T, S, 3>(self),
+                4 => gather_size::<T, S, 4>(self),
+                _ => gather_size::<T, S, 5>(self),
+            }
         }
     }
 }
@@ -347,7 +347,7 @@ pub(super) unsafe fn gather_tiles<T: Real, S: Lanes<T>>(g: &Gather<T>) {
 /// Body of the gathering kernels for `N` × `N` numbers.
 ///
 /// # Safety
-/// As [`gather_tiles`].
+/// As its [`run`](Kernel::run).
 #[inline(always)]
 unsafe fn gather_size<T: Real, S: Lanes<T>, const N: usize>(g: &Gather<T>) {
     // Room for the numbers of 16 lanes, those of a lane side by side, in steps of four.
