@@ -50,6 +50,10 @@ pub(super) unsafe fn few_channels<T: Real, S: Lanes<T>, const MR: usize, const N
     // SAFETY: promised by the caller.
     unsafe {
         let at = |i: usize, j: usize| i * S::COUNT + j * t.y_step;
+        // Tops of first layers are large: their lines are on their way by the time the sums are done.
+        for i in 0..NV * MR {
+            S::prefetch(t.y.wrapping_add(at(i / NV, i % NV)));
+        }
         let mut sums = [[S::splat(T::zero()); NV]; MR];
         let mut w = t.w;
         for channel in 0..t.channels {
