@@ -197,6 +197,10 @@ unsafe fn gather_place<T: Real, S: Lanes<T>, const N: usize>(
 ) {
     // SAFETY: as the caller; only the place's pixels are written.
     unsafe {
+        // Lines of as many rows as the tile has, which are here by the time it is transformed.
+        for i in 0..N * N {
+            S::prefetch(g.out.wrapping_add(place.at + i / N * g.row + i % N * S::COUNT));
+        }
         let zero = all::<T, S>(0.0);
         let mut half = [[zero; SIDE]; N];
         for j in 0..SIDE {
