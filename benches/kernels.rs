@@ -126,6 +126,8 @@ fn convolutions(criterion: &mut Criterion) {
         ("blocks 3x3 128", [8, 1, 128, 128, 28, 3, 1, 1]),
         ("blocks 3x3 512", [8, 1, 512, 512, 7, 3, 1, 1]),
         ("blocks 5x5 32", [20, 1, 32, 32, 16, 5, 2, 1]),
+        ("blocks depthwise 3x3", [16, 32, 32, 32, 64, 3, 1, 1]),
+        ("blocks depthwise 3x3 stride 2", [16, 128, 128, 128, 32, 3, 1, 2]),
     ] {
         all_passes(&mut group, name, blocks, sizes);
     }

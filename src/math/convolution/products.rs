@@ -49,13 +49,12 @@ impl<T: Real> Products<'_, T> {
             self.add_outputs(here, starts.len() * line, sums, bias);
             let mut column = 0;
             while column < width {
-                // As many as go, or the rest in equal parts.
-                let left = (width - column) / lanes;
-                let vectors = left.div_ceil(left.div_ceil(kernels.tap_vectors()));
+                let kind = kernels.tap_kind(depth, (width - column) / lanes);
+                let vectors = kind.vectors;
                 let data = &dy.data[here + column / lanes * dy.vector..];
                 // The same outputs of the next lines, a vector with each of the first tiles; the others ask for what is near.
                 let next = |i: usize| if i < vectors { some * line * dy.step + i * dy.vector } else { 0 };
-                for (i, first) in (0..depth).step_by(kernels.taps(vectors)).enumerate() {
+                for (i, first) in (0..depth).step_by(kind.taps).enumerate() {
                     let tile = Taps {
                         taps: std::array::from_fn(|i| tap(first + i)),
                         image,
@@ -65,12 +64,12 @@ impl<T: Real> Products<'_, T> {
                         dy_step: dy.step,
                         dy_vector: dy.vector,
                         next: data.as_ptr().wrapping_add(next(i)),
-                        out: sums.part(first * width, kernels.taps(vectors) * width).at(column),
+                        out: sums.part(first * width, kind.taps * width).at(column),
                         out_step: width,
                     };
                     // SAFETY: taps of these lines lie in the band, their pixels in `dy`; the sums are this task's own, and hold a tile
                     // more than there are taps.
-                    unsafe { kernels.tap_products(vectors, &tile) };
+                    unsafe { kernels.tap_products(kind, &tile) };
                 }
                 column += vectors * lanes;
             }

@@ -122,7 +122,7 @@ where
         outer_pixels: [outer_pixels::<T, 1>, outer_pixels::<T, 2>, outer_pixels::<T, 3>],
         outer_rows: OUTER_ROWS,
         few_channels: [heights!(narrow, 1: 1 2 3 4 5 6), heights!(narrow, 2: 1 2 3 4 5 6)],
-        taps: &[(8, taps::<T, 8, 1>), (6, taps::<T, 6, 2>), (3, taps::<T, 3, 3>)],
+        taps: &[([1, 8], taps::<T, 8, 1>), ([2, 6], taps::<T, 6, 2>), ([3, 3], taps::<T, 3, 3>)],
         outer: &[heights!(outer, 1: 1 2 3 4 5 6), heights!(outer, 2: 1 2 3 4 5 6)],
         patches: patches::<T>,
         shifted: &[([5, 2], shifted::<T, 5, 2>), ([3, 3], shifted::<T, 3, 3>)],

@@ -132,7 +132,14 @@ where
             heights!(narrow, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
             heights!(narrow, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         ],
-        taps: &[(12, taps::<T, 12, 1>), (12, taps::<T, 12, 2>), (8, taps::<T, 8, 3>), (6, taps::<T, 6, 4>)],
+        taps: &[
+            ([1, 12], taps::<T, 12, 1>),
+            ([2, 12], taps::<T, 12, 2>),
+            // As many taps as three channels of 3 × 3 divide into.
+            ([2, 9], taps::<T, 9, 2>),
+            ([3, 8], taps::<T, 8, 3>),
+            ([4, 6], taps::<T, 6, 4>),
+        ],
         outer: &[
             heights!(outer, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
             heights!(outer, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),

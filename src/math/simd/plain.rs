@@ -118,7 +118,12 @@ impl<T: Real> Table<T> {
             &[narrow::<T, 1, 1>, narrow::<T, 2, 1>, narrow::<T, 3, 1>, narrow::<T, 4, 1>],
             &[narrow::<T, 1, 2>, narrow::<T, 2, 2>, narrow::<T, 3, 2>, narrow::<T, 4, 2>],
         ],
-        taps: &[(4, taps::<T, 4, 1>), (2, taps::<T, 2, 2>), (2, taps::<T, 2, 3>), (2, taps::<T, 2, 4>)],
+        taps: &[
+            ([1, 4], taps::<T, 4, 1>),
+            ([2, 2], taps::<T, 2, 2>),
+            ([3, 2], taps::<T, 2, 3>),
+            ([4, 2], taps::<T, 2, 4>),
+        ],
         outer: &[
             &[outer::<T, 1, 1>, outer::<T, 2, 1>, outer::<T, 3, 1>, outer::<T, 4, 1>],
             &[outer::<T, 1, 2>, outer::<T, 2, 2>, outer::<T, 3, 2>, outer::<T, 4, 2>],

@@ -11,7 +11,7 @@ pub(crate) const TAPS: usize = 12;
 /// A tile: `out += Σ x·dy` over the pixels of some lines, the taps down the rows, and some vectors of outputs.
 #[derive(Clone, Copy)]
 pub(crate) struct Taps<'a, T> {
-    /// What each tap is away from a pixel's first number; there are as many as [`Kernels::taps`] says.
+    /// What each tap is away from a pixel's first number; there are as many as the [kind](Kernels::tap_kind) of tile has.
     pub taps: [usize; TAPS],
     /// The image, and where its lines start.
     pub image: *const T,
@@ -29,27 +29,43 @@ pub(crate) struct Taps<'a, T> {
     pub out_step: usize,
 }
 
-/// For one vector of outputs and more, the taps of a tile and its kernel.
-pub(super) type Table<T> = &'static [(usize, unsafe fn(&Taps<T>))];
+/// Kinds of tiles, those of one vector of outputs first: vectors, taps, and the kernel.
+pub(super) type Table<T> = &'static [([usize; 2], unsafe fn(&Taps<T>))];
+
+/// One of these kinds.
+#[derive(Clone, Copy)]
+pub(crate) struct TapKind {
+    nth: usize,
+    pub vectors: usize,
+    pub taps: usize,
+}
 
 impl<T: Real> Kernels<T> {
-    /// Most vectors of such a tile.
-    pub(crate) fn tap_vectors(&self) -> usize {
-        self.taps.len()
+    /// The kind of tile for so many taps and vectors of outputs, which it takes as many of as go, or in equal parts.
+    pub(crate) fn tap_kind(&self, taps: usize, vectors: usize) -> TapKind {
+        let most = self.taps.iter().map(|&([vectors, _], _)| vectors).max().unwrap_or(1);
+        let part = vectors.div_ceil(vectors.div_ceil(most));
+        let kinds =
+            self.taps.iter().enumerate().map(|(nth, &([vectors, taps], _))| TapKind { nth, vectors, taps });
+        let suits = |kind: &TapKind| {
+            kind.vectors == part || (kind.vectors > 1 && vectors.is_multiple_of(kind.vectors))
+        };
+        // Multiplications, those of taps that are not there too, and what is loaded for them.
+        let cost = |kind: &TapKind| {
+            let loads = 1.0 / kind.taps as f64 + 1.0 / kind.vectors as f64;
+            taps.next_multiple_of(kind.taps) as f64 * (1.0 + 0.1 * loads)
+        };
+        let best = kinds.filter(suits).min_by(|a, b| cost(a).total_cmp(&cost(b)));
+        best.unwrap_or(TapKind { nth: 0, vectors: 1, taps: self.taps[0].0[1] })
     }
 
-    /// Taps of a tile of so many vectors.
-    pub(crate) fn taps(&self, vectors: usize) -> usize {
-        self.taps[vectors - 1].0
-    }
-
-    /// Adds up a tile of so many vectors.
+    /// Adds up a tile of this kind.
     ///
     /// # Safety
     /// The pointers of `tile` are good for what it describes, and nobody else writes or reads its part of `out`.
-    pub(crate) unsafe fn tap_products(&self, vectors: usize, tile: &Taps<T>) {
+    pub(crate) unsafe fn tap_products(&self, kind: TapKind, tile: &Taps<T>) {
         // SAFETY: promised by the caller; a table is only handed out where the processor has its features.
-        unsafe { (self.taps[vectors - 1].1)(tile) }
+        unsafe { (self.taps[kind.nth].1)(tile) }
     }
 }
 
