@@ -14,17 +14,20 @@ use crate::math::shared::Shared;
 use crate::math::simd::{Blocked, GatherPixels, Kernels, Next, Place, SIDE, Spread, SpreadPixels};
 use std::ops::Range;
 
-/// Bytes of transformed filters, and of transformed patches, that are worked on together.
+/// Bytes of transformed filters that are worked on together.
 const BYTES: usize = 1 << 19;
+/// Bytes of transformed patches and of their sums that are worked on together: what leaves the second-level cache between
+/// them, all threads ask the third for.
+const BLOCK: usize = 800_000;
 /// Multiply-adds that are worth a thread.
 const GRAIN: usize = 1 << 18;
 /// The same in numbers that are transformed.
 const SPREAD_GRAIN: usize = 1 << 14;
 /// Least tiles of a block: what is read of transformed filters serves so many.
-pub(super) const LEAST: usize = 64;
+const LEAST: usize = 48;
 
 /// Panels of outputs that share what is read of many tiles.
-const GROUP: usize = 4;
+const GROUP: usize = 2;
 
 /// How transformed filters lie: numbers of a panel from point to point, and from block of channels to block.
 #[derive(Clone, Copy)]
@@ -129,14 +132,15 @@ impl<T: Real> Work<'_, T> {
     /// Works on all tiles with filters that are [transformed](Work::spread_all).
     pub(super) fn with(&self, u: &[T]) {
         let (all, width) = (self.tiles.all(), self.kernels.columns());
-        let fit = BYTES / (POINTS * self.filters.from * size_of::<T>());
+        let group = GROUP.min(self.panels());
+        let fit = BLOCK / (POINTS * (self.filters.from + group * width) * size_of::<T>());
         let blocks = Cut::new(all, all, fit.max(LEAST), self.kernels.rows());
         let whole = 0..self.filters.from;
         let one = self.filters.from / self.kernels.lanes() * self.steps().block;
         for_each_index(blocks.count(), 1, |block| {
             let tiles = blocks.block(block);
             let patches = POINTS * self.filters.from * tiles.len();
-            let sums = POINTS * GROUP.min(self.panels()) * width * tiles.len();
+            let sums = POINTS * group * width * tiles.len();
             scratch(patches + sums, |vm: &mut [T]| {
                 let (v, m) = vm.split_at_mut(patches);
                 self.spread_patches(&tiles, v);

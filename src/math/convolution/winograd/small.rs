@@ -1,7 +1,7 @@
 //! Winograd's way for many small images in planes: some images at a time are turned into blocks, worked on as such, and turned back, all in the
 //! cache. It pays where channels are few, so that transformations, which are cheaper there, count for more than the turning.
 
-use super::blocked::{LEAST, Work};
+use super::blocked::Work;
 use super::{Filters, Images, POINTS, Tiles};
 use crate::math::Real;
 use crate::math::gemm::Ending;
@@ -13,12 +13,14 @@ use crate::math::simd::Kernels;
 
 /// Most bytes of an image with all channels, before and after.
 const IMAGE_BYTES: usize = 256 << 10;
+/// Tiles that are worked on together: whole images of so many, or a few more.
+const TILES: usize = 64;
 
 impl Tiles {
     /// Whether images of so many channels are small and fill whole vectors.
     pub(in super::super) fn are_small<T: Real>(&self, kernels: &Kernels<T>, from: usize, to: usize) -> bool {
         let whole = from.is_multiple_of(kernels.lanes()) && to.is_multiple_of(kernels.lanes());
-        whole && self.image(from, to) * size_of::<T>() <= IMAGE_BYTES && self.all() > LEAST
+        whole && self.image(from, to) * size_of::<T>() <= IMAGE_BYTES && self.all() > TILES
     }
 
     /// Whether this way saves time against one of so many cycles on a core with vectors of 16; fitted to readings of 5 × 5 windows on
@@ -46,7 +48,7 @@ impl Tiles {
         let (from, to) = (filters.from, filters.to);
         let [plane, pixels] = [self.input, self.output].map(|of| of[0] * of[1]);
         assert!(x.image == from * plane && y.image == to * pixels && end.other.is_none());
-        let some = LEAST.div_ceil(self.count[0] * self.count[1]);
+        let some = TILES.div_ceil(self.count[0] * self.count[1]);
         let out = Shared::new(&mut y.data[..self.batch * y.image]);
         let whole = Work { tiles: self, kernels, filters, x: &[], end, y: Shared::new(&mut []) };
         scratch(whole.filters_len(), |u: &mut [T]| {
