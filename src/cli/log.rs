@@ -15,13 +15,14 @@ pub(super) enum From {
 
 /// The log of a subcommand.
 pub(super) struct Log {
+    process: u32,
     bar: Option<ProgressBar>,
 }
 
 impl Log {
     /// A log without a progress bar.
     pub fn new() -> Log {
-        Log { bar: None }
+        Log { process: std::process::id(), bar: None }
     }
 
     /// Shows a progress bar below the log, if standard error is a terminal.
@@ -60,19 +61,23 @@ impl Log {
 
     /// A line as Caffe logs it.
     pub fn info(&self, from: From, text: &str) {
-        self.line(&format!("{}{text}", head('I', SystemTime::now(), from)));
+        self.line(&format!("{}{text}", self.head('I', from)));
     }
 
     /// Something that looks wrong but works.
     pub fn warn(&self, from: From, text: &str) {
-        self.line(&format!("{}{text}", head('W', SystemTime::now(), from)));
+        self.line(&format!("{}{text}", self.head('W', from)));
+    }
+
+    fn head(&self, level: char, from: From) -> String {
+        head(level, SystemTime::now(), self.process, from)
     }
 
     /// A line without a head.
     pub fn line(&self, text: &str) {
         let print = || {
-            // A log that nobody reads any more is no reason to stop.
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+            // In one piece, by one call of the system. A log that nobody reads any more is no reason to stop.
+            let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
         };
         match &self.bar {
             Some(bar) => bar.suspend(print),
@@ -82,7 +87,7 @@ impl Log {
 }
 
 /// The head of a line, as glog writes it: `I1122 16:40:00.123456 12345 solver.cpp:239] `. The time is UTC.
-fn head(level: char, now: SystemTime, from: From) -> String {
+fn head(level: char, now: SystemTime, process: u32, from: From) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (seconds, micros) = (since.as_secs(), since.subsec_micros());
     let (month, day) = month_and_day(seconds / 86_400);
@@ -93,7 +98,6 @@ fn head(level: char, now: SystemTime, from: From) -> String {
         From::SgdSolver => "sgd_solver.cpp:112",
         From::Common => "common.cpp:177",
     };
-    let process = std::process::id();
     format!("{level}{month:02}{day:02} {h:02}:{m:02}:{s:02}.{micros:06} {process:>5} {place}] ")
 }
 
@@ -115,11 +119,11 @@ mod tests {
     #[test]
     fn heads_are_those_of_glog() {
         let time = |seconds| UNIX_EPOCH + Duration::new(seconds, 123_456_000);
-        let text = head('I', time(1_795_365_600), From::Solver);
+        let text = head('I', time(1_795_365_600), 12, From::Solver);
         assert!(text.starts_with("I1122 16:40:00.123456 "), "{text}");
         assert!(text.ends_with(" solver.cpp:239] "), "{text}");
-        assert!(head('I', time(951_782_400), From::Caffe).starts_with("I0229 00:00:00"));
-        assert!(head('I', time(0), From::Caffe).starts_with("I0101 00:00:00"));
-        assert!(head('I', time(1_735_689_599), From::Caffe).starts_with("I1231 23:59:59"));
+        assert!(head('I', time(951_782_400), 12, From::Caffe).starts_with("I0229 00:00:00"));
+        assert!(head('I', time(0), 12, From::Caffe).starts_with("I0101 00:00:00"));
+        assert!(head('I', time(1_735_689_599), 12, From::Caffe).starts_with("I1231 23:59:59"));
     }
 }

@@ -200,6 +200,8 @@ pub struct Forward<'a, T> {
     pub tail: &'a [Step],
     /// How the channels of its bottoms, of what it adds along and of its tops lie: in planes, but where it [takes blocks](super::Layer::blocks).
     pub layouts: Layouts,
+    /// The bottoms that backward [gates](super::Layer::gates): empty where it gates none.
+    pub gated: &'a [bool],
 }
 
 /// What a layer has for its backward pass.
@@ -224,6 +226,8 @@ pub struct Backward<'a, T> {
     pub tail: &'a [Step],
     /// The layouts that forward had: those of the gradients, too.
     pub layouts: Layouts,
+    /// The bottoms that it [gates](super::Layer::gates), as forward had them.
+    pub gated: &'a [bool],
 }
 
 impl<T: Real> Forward<'_, T> {

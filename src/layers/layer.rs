@@ -5,7 +5,7 @@ use super::{Backward, Forward, Inputs, Setup, Step};
 use crate::blob::Shape;
 use crate::device::{Context, Gpu, Pinned};
 use crate::error::Result;
-use crate::math::Real;
+use crate::math::{Layouts, Real};
 use std::ops::RangeInclusive;
 
 /// What a layer's top may share with its bottom.
@@ -151,6 +151,12 @@ pub trait Layer<T: Real>: Send {
     /// Whether, in a pass that backward follows, its forward may be lent a single [`Step::Relu`] of slope 0 that is in place on its top.
     /// The `ReLU` then goes backward by itself, and so does this layer, without a tail.
     fn ends_in_relu(&self) -> bool {
+        false
+    }
+
+    /// Whether, with what it reads and writes lying so, its backward may be told to gate bottoms: to write 0 for the gradient of what is not
+    /// positive in them. They were made by a `ReLU`, whose way back that is; their values, or others of the same sign, are there to be read.
+    fn gates(&self, _layouts: Layouts) -> bool {
         false
     }
 

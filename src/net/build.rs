@@ -3,7 +3,9 @@
 use super::feed::Feeding;
 use super::fuse::Along;
 use super::replay::Replay;
-use super::{Keep, filter, fuse, fuse_device, in_place, insert_splits, keep, layout, liveness, params};
+use super::{
+    Keep, filter, fuse, fuse_device, gate, in_place, insert_splits, keep, layout, liveness, params,
+};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
@@ -44,6 +46,8 @@ pub struct Node<T: Real> {
     pub leader: Option<usize>,
     /// Its work in a fused net.
     pub(super) along: Along,
+    /// Whether the layer behind it goes back for it, in a fused net on the host.
+    pub(super) gated: bool,
     /// Room for the buffers that the store lends it for a call.
     pub(super) lent: Vec<Buffer<T>>,
 }
@@ -122,6 +126,7 @@ impl<T: Real> Net<T> {
         in_place::check(&net)?;
         fuse::settle(&mut net);
         layout::settle(&mut net)?;
+        gate::settle(&mut net);
         keep::settle(&mut net)?;
         net.allocate(builder.weights);
         Ok(net)
@@ -152,6 +157,7 @@ impl<T: Real> Net<T> {
         }
         fuse::settle(self);
         layout::settle(self)?;
+        gate::settle(self);
         keep::settle(self)?;
         fuse_device::settle(self);
         Ok(())
@@ -238,6 +244,7 @@ impl<T: Real> Builder<'_, T> {
             need_backward: false,
             leader: None,
             along: Along::default(),
+            gated: false,
             lent: Vec::new(),
             layer,
             bottom,

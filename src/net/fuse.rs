@@ -29,6 +29,8 @@ pub(super) struct Along {
     pub learned: Vec<bool>,
     /// Whether the others go backward by themselves.
     pub forward_alone: bool,
+    /// The bottoms that a `ReLU` made whose way back it goes along ([`gate`](super::gate)).
+    pub gated: Vec<bool>,
     /// How what it reads and writes lies, on the host.
     pub layouts: Layouts,
 }
@@ -130,7 +132,7 @@ fn chain<T: Real>(net: &Net<T>, leader: usize) -> Vec<(usize, Step)> {
 }
 
 /// The next layer that touches a blob's values or gradient.
-fn next<T: Real>(net: &Net<T>, before: usize, blob: usize) -> Option<usize> {
+pub(super) fn next<T: Real>(net: &Net<T>, before: usize, blob: usize) -> Option<usize> {
     let (data, diff) = (net.blobs[blob].data, net.blobs[blob].diff);
     let touches = |node: &Node<T>| {
         node.bottom.iter().chain(&node.top).any(|&b| net.blobs[b].data == data || net.blobs[b].diff == diff)

@@ -6,6 +6,7 @@ mod filter;
 mod flops;
 mod fuse;
 mod fuse_device;
+mod gate;
 mod hooks;
 mod in_place;
 mod insert_splits;

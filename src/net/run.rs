@@ -19,6 +19,7 @@ struct Call<'a> {
     learned: &'a [bool],
     tail: &'a [Step],
     layouts: Layouts,
+    gated: &'a [bool],
     propagate: &'a [bool],
     live: &'a [bool],
     need_backward: bool,
@@ -36,13 +37,14 @@ impl<T: Real> Node<T> {
             learned,
             tail: &[],
             layouts: Layouts::default(),
+            gated: &[],
             propagate,
             live,
             need_backward: *need_backward,
         };
         if fused {
-            let Along { bottom, top, params, learned, tail, layouts, .. } = along;
-            call = Call { bottom, top, params, learned, tail, layouts: *layouts, ..call };
+            let Along { bottom, top, params, learned, tail, layouts, gated, .. } = along;
+            call = Call { bottom, top, params, learned, tail, layouts: *layouts, gated, ..call };
         }
         (layer.as_mut(), lent, call)
     }
@@ -157,6 +159,7 @@ impl<T: Real> Net<T> {
                 need_backward: call.need_backward,
                 tail: call.tail,
                 layouts: if cx.device.is_some() { Layouts::default() } else { call.layouts },
+                gated: if cx.device.is_some() { &[] } else { call.gated },
             };
             let done = match device.as_ref().and_then(|gpu| Some((gpu, layer.device_code()?))) {
                 Some((gpu, code)) => code.check(&io.bottom).and_then(|()| code.forward(gpu, cx, io)),
@@ -218,7 +221,7 @@ impl<T: Real> Net<T> {
         // On a device each layer goes backward by itself.
         let fused = self.fused && self.cx.device.is_none();
         let leader = self.nodes[i].leader.filter(|&leader| !self.nodes[leader].along.forward_alone);
-        let done_along = fused && leader.is_some();
+        let done_along = fused && (leader.is_some() || self.nodes[i].gated);
         if self.nodes[i].layer.sharing() != Sharing::DataAndDiff && !done_along {
             let device = self.bring_backward(i, weights).map_err(|e| self.at(i, e))?;
             let Net { nodes, blobs, store, cx, .. } = self;
@@ -238,6 +241,7 @@ impl<T: Real> Net<T> {
                 params: Params::new(weights, call.params, call.learned),
                 tail: if forward_alone { &[] } else { call.tail },
                 layouts: call.layouts,
+                gated: call.gated,
             };
             let done = match device.as_ref().and_then(|gpu| Some((gpu, layer.device_code()?))) {
                 Some((gpu, code)) => code.backward(gpu, cx, io),

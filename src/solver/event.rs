@@ -168,7 +168,7 @@ pub enum Action {
 }
 
 /// Listens to a solver, and speaks to it. A closure that takes an [`Event`] is one that only listens.
-pub trait Observer {
+pub trait Observer: Send {
     /// Something happened.
     fn event(&mut self, event: &Event<'_>);
 
@@ -178,7 +178,7 @@ pub trait Observer {
     }
 }
 
-impl<F: FnMut(&Event<'_>)> Observer for F {
+impl<F: FnMut(&Event<'_>) + Send> Observer for F {
     fn event(&mut self, event: &Event<'_>) {
         self(event);
     }

@@ -5,7 +5,7 @@ use super::evaluate::{Flow, read_outputs};
 use super::event::{Action, Event, Observer};
 use super::settings::due;
 use crate::error::{Error, Kind, Result};
-use crate::math::{Real, vector};
+use crate::math::{Real, awake, vector};
 use crate::net::Adding;
 use std::time::Instant;
 
@@ -67,7 +67,15 @@ impl<T: Real> Solver<T> {
         Ok(flow != Flow::On)
     }
 
+    /// Trains so many iterations, unless it is stopped. Where threads compute, they stay awake from one to the next.
     fn run(&mut self, iterations: usize, observer: &mut dyn Observer) -> Result<Flow> {
+        match self.device() {
+            Some(_) => self.iterations(iterations, observer),
+            None => awake(|| self.iterations(iterations, observer)),
+        }
+    }
+
+    fn iterations(&mut self, iterations: usize, observer: &mut dyn Observer) -> Result<Flow> {
         self.gather()?;
         self.displayed.0 = Instant::now();
         for left in (0..iterations).rev() {

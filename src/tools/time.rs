@@ -79,7 +79,19 @@ pub fn time<T: Real>(
     net: &mut Net<T>,
     weights: &mut Weights<T>,
     iterations: usize,
-    each: &mut dyn FnMut(usize, f64),
+    each: &mut (dyn FnMut(usize, f64) + Send),
+) -> Result<Timing> {
+    match net.device() {
+        Some(_) => measure(net, weights, iterations, each),
+        None => awake(|| measure(net, weights, iterations, each)),
+    }
+}
+
+fn measure<T: Real>(
+    net: &mut Net<T>,
+    weights: &mut Weights<T>,
+    iterations: usize,
+    each: &mut (dyn FnMut(usize, f64) + Send),
 ) -> Result<Timing> {
     let (iterations, layers) = (iterations.max(1), net.nodes().len());
     let backward_too = !net.forward_only();

@@ -7,7 +7,7 @@ use crate::blob::Shape;
 use crate::device::Context;
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Channels, DeviceCode, Forward, InBlocks, Layer, Reads, Setup, Sharing};
-use crate::math::{Far, Real, parallel, vector};
+use crate::math::{Far, Layouts, Real, parallel, vector};
 use crate::proto::caffe::LayerParameter;
 use std::ops::RangeInclusive;
 
@@ -93,6 +93,36 @@ pub(super) fn copy_rows<T: Real>(
     });
 }
 
+/// Copies rows of `width` elements out of rows as [`copy_rows`] does, where `gate` is positive; 0 elsewhere.
+fn gate_rows<T: Real>(width: usize, [from_at, from_row]: [usize; 2], from: &[T], gate: &[T], to: &mut [T]) {
+    let len = to.len();
+    parallel::for_each_chunk(
+        to,
+        GRAIN,
+        #[inline(always)]
+        |at, to| {
+            let far = Far::of(len);
+            let mut done = 0;
+            while done < to.len() {
+                let (row, column) = ((at + done) / width, (at + done) % width);
+                let n = (width - column).min(to.len() - done);
+                let from = &from[row * from_row + from_at + column..][..n];
+                let gate = &gate[at + done..][..n];
+                far.write(
+                    &mut to[done..done + n],
+                    #[inline(always)]
+                    |i, to| {
+                        for ((to, &from), &gate) in to.iter_mut().zip(&from[i..]).zip(&gate[i..]) {
+                            *to = if gate > T::zero() { from } else { T::zero() };
+                        }
+                    },
+                );
+                done += n;
+            }
+        },
+    );
+}
+
 impl<T: Real> Layer<T> for Concat {
     fn bottoms(&self) -> RangeInclusive<usize> {
         1..=usize::MAX
@@ -109,6 +139,10 @@ impl<T: Real> Layer<T> for Concat {
 
     fn reads(&self) -> Reads {
         Reads::NOTHING
+    }
+
+    fn gates(&self, _: Layouts) -> bool {
+        true
     }
 
     fn reshape(&mut self, bottom: &[&Shape], _: &mut Setup<T>) -> Result<Vec<Shape>> {
@@ -157,7 +191,9 @@ impl<T: Real> Layer<T> for Concat {
         let row = self.widths.iter().sum();
         let mut at = 0;
         for (i, &width) in self.widths.iter().enumerate() {
-            if io.propagate[i] {
+            if io.propagate[i] && io.gated.get(i) == Some(&true) {
+                gate_rows(width, [at, row], io.top_diff.get(0), io.bottom.get(i), io.bottom_diff.get(i));
+            } else if io.propagate[i] {
                 copy_rows(width, [at, row], io.top_diff.get(0), [0, width], io.bottom_diff.get(i));
             }
             at += width;

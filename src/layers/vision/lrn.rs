@@ -8,7 +8,7 @@ use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::normalization::Channels;
 use crate::layers::{Backward, DeviceCode, Forward, InBlocks, Layer, Reads, Setup};
-use crate::math::{Images, Real, for_each_piece, parallel, scratch, vectorised};
+use crate::math::{Images, Layouts, Real, for_each_piece, parallel, scratch, vectorised};
 use crate::proto::caffe::LayerParameter;
 use crate::proto::caffe::lrn_parameter::NormRegion;
 
@@ -127,11 +127,14 @@ fn ratios_and_powers<T: Real>(x: &[T], dy: &[T], beta: T, sums: &mut [T], ratios
     }
 }
 
-/// dx = dy·s^(−β) + x·dx.
+/// dx = dy·s^(−β) + x·dx; 0 where x is not positive, if that is `gated`.
 #[inline(always)]
-fn combine<T: Real>(x: &[T], dy: &[T], powers: &[T], dx: &mut [T]) {
+fn combine<T: Real>(x: &[T], dy: &[T], powers: &[T], gated: bool, dx: &mut [T]) {
     let inputs = x.iter().zip(dy).zip(powers);
-    dx.iter_mut().zip(inputs).for_each(|(dx, ((&x, &dy), &power))| *dx = dy * power + x * *dx);
+    dx.iter_mut().zip(inputs).for_each(|(dx, ((&x, &dy), &power))| {
+        let sum = dy * power + x * *dx;
+        *dx = if !gated | (x > T::zero()) { sum } else { T::zero() };
+    });
 }
 
 /// What a window reaches on both sides of `i`, of so many in all.
@@ -210,6 +213,10 @@ impl<T: Real> Layer<T> for Lrn<T> {
         Reads::BOTTOM
     }
 
+    fn gates(&self, _: Layouts) -> bool {
+        true
+    }
+
     fn reshape(&mut self, bottom: &[&Shape], _: &mut Setup<T>) -> Result<Vec<Shape>> {
         let &[batch, channels, height, width] = &bottom[0][..] else {
             return Err(Error::new(Kind::Shape, "local normalisation is over images")
@@ -269,7 +276,7 @@ impl<T: Real> Layer<T> for Lrn<T> {
         }
         let (x, dy, layouts, this) = (io.bottom.get(0), io.top_diff.get(0), io.layouts, &*self);
         let (numbers, beta, slope) = ((this.k, this.alpha), this.beta, (T::zero(), this.slope()));
-        let [channels, height, width] = this.image;
+        let ([channels, height, width], gated) = (this.image, io.gated.contains(&true));
         // To sum up again costs less than to keep the sums of forward.
         if this.is_across() {
             let from = [Images { data: x, layout: layouts.bottom }, Images { data: dy, layout: layouts.top }];
@@ -282,7 +289,7 @@ impl<T: Real> Layer<T> for Lrn<T> {
                     across(size, this.reach, x, numbers, |x| x * x, sums);
                     ratios_and_powers(x, dy, beta, sums, ratios);
                     across(size, this.reach, ratios, slope, |ratio| ratio, dx);
-                    combine(x, dy, sums, dx);
+                    combine(x, dy, sums, gated, dx);
                 },
             );
             return Ok(());
@@ -301,7 +308,7 @@ impl<T: Real> Layer<T> for Lrn<T> {
                             this.within(x, numbers, |x| x * x, sums);
                             ratios_and_powers(x, dy, beta, sums, ratios);
                             this.within(ratios, slope, |ratio| ratio, dx);
-                            combine(x, dy, sums, dx);
+                            combine(x, dy, sums, gated, dx);
                         },
                     );
                 });
