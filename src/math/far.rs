@@ -21,6 +21,11 @@ impl<T: Real> Far<T> {
         Far((len * size_of::<T>() >= FAR_BYTES).then(|| simd::kernels(Isa::detect())))
     }
 
+    /// Whether parts are written past the caches.
+    pub(crate) fn streams(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Calls `f(at, part)`, which sets all of the part that begins at `at`, for parts that make up `to`.
     #[inline(always)]
     pub(crate) fn write(&self, to: &mut [T], mut f: impl FnMut(usize, &mut [T])) {

@@ -29,4 +29,5 @@ pub use random::{Purpose, Stream};
 pub use real::Real;
 pub(crate) use scratch::scratch;
 pub use simd::{Isa, Kernels, vectorised};
+pub(crate) use simd::{Largest, LargestBack, Series};
 pub use team::awake;

@@ -66,6 +66,32 @@ impl Lanes<f32> for Avx2 {
         unsafe { _mm256_max_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn larger(x: __m256, at: __m256, best: __m256, place: __m256) -> (__m256, __m256) {
+        // SAFETY: as above.
+        unsafe {
+            let wins =
+                _mm256_or_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(x, best), _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+            (_mm256_blendv_ps(best, x, wins), _mm256_blendv_ps(place, at, wins))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: __m256) {
+        // SAFETY: as above; 8 bytes are good at `p`.
+        unsafe {
+            let v = _mm256_cvtps_epi32(v);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+            _mm_storel_epi64(p.cast(), _mm_packus_epi16(words, words));
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_where(sum: __m256, x: __m256, p: *const u8, byte: u8) -> __m256 {
+        // SAFETY: as above; 8 bytes are good at `p`.
+        unsafe {
+            let here = _mm_cmpeq_epi8(_mm_loadl_epi64(p.cast()), _mm_set1_epi8(byte as i8));
+            _mm256_add_ps(sum, _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cvtepi8_epi32(here))))
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: as above; a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }

@@ -49,6 +49,32 @@ impl Lanes<f64> for Avx2 {
         unsafe { _mm256_max_pd(a, b) }
     }
     #[inline(always)]
+    unsafe fn larger(x: __m256d, at: __m256d, best: __m256d, place: __m256d) -> (__m256d, __m256d) {
+        // SAFETY: as above.
+        unsafe {
+            let wins =
+                _mm256_or_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(x, best), _mm256_cmp_pd::<_CMP_UNORD_Q>(x, x));
+            (_mm256_blendv_pd(best, x, wins), _mm256_blendv_pd(place, at, wins))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: __m256d) {
+        // SAFETY: as above; 4 bytes are good at `p`.
+        unsafe {
+            let v = _mm256_cvtpd_epi32(v);
+            let words = _mm_packs_epi32(v, v);
+            _mm_storeu_si32(p.cast(), _mm_packus_epi16(words, words));
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_where(sum: __m256d, x: __m256d, p: *const u8, byte: u8) -> __m256d {
+        // SAFETY: as above; 4 bytes are good at `p`.
+        unsafe {
+            let here = _mm_cmpeq_epi8(_mm_loadu_si32(p.cast()), _mm_set1_epi8(byte as i8));
+            _mm256_add_pd(sum, _mm256_and_pd(x, _mm256_castsi256_pd(_mm256_cvtepi8_epi64(here))))
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f64) {
         // SAFETY: as above; a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }

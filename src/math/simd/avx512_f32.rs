@@ -49,6 +49,27 @@ impl Lanes<f32> for Avx512 {
         unsafe { _mm512_max_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn larger(x: __m512, at: __m512, best: __m512, place: __m512) -> (__m512, __m512) {
+        // SAFETY: as above.
+        unsafe {
+            let wins = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, best) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+            (_mm512_mask_mov_ps(best, wins, x), _mm512_mask_mov_ps(place, wins, at))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: __m512) {
+        // SAFETY: as above; 16 bytes are good at `p`.
+        unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))) }
+    }
+    #[inline(always)]
+    unsafe fn add_where(sum: __m512, x: __m512, p: *const u8, byte: u8) -> __m512 {
+        // SAFETY: as above; 16 bytes are good at `p`.
+        unsafe {
+            let here = _mm_cmpeq_epi8_mask(_mm_loadu_si128(p.cast()), _mm_set1_epi8(byte as i8));
+            _mm512_mask_add_ps(sum, here, sum, x)
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: as above; a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }

@@ -49,6 +49,27 @@ impl Lanes<f64> for Avx512 {
         unsafe { _mm512_max_pd(a, b) }
     }
     #[inline(always)]
+    unsafe fn larger(x: __m512d, at: __m512d, best: __m512d, place: __m512d) -> (__m512d, __m512d) {
+        // SAFETY: as above.
+        unsafe {
+            let wins = _mm512_cmp_pd_mask::<_CMP_GT_OQ>(x, best) | _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(x, x);
+            (_mm512_mask_mov_pd(best, wins, x), _mm512_mask_mov_pd(place, wins, at))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: __m512d) {
+        // SAFETY: as above; 8 bytes are good at `p`.
+        unsafe { _mm_storel_epi64(p.cast(), _mm256_cvtepi32_epi8(_mm512_cvtpd_epi32(v))) }
+    }
+    #[inline(always)]
+    unsafe fn add_where(sum: __m512d, x: __m512d, p: *const u8, byte: u8) -> __m512d {
+        // SAFETY: as above; 8 bytes are good at `p`. The mask is cut to as many lanes.
+        unsafe {
+            let here = _mm_cmpeq_epi8_mask(_mm_loadl_epi64(p.cast()), _mm_set1_epi8(byte as i8));
+            _mm512_mask_add_pd(sum, here as __mmask8, sum, x)
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f64) {
         // SAFETY: as above; a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }

@@ -18,6 +18,33 @@ pub(crate) struct Series {
 }
 
 impl Series {
+    /// The series of so many pixels. `reads` lists the taps of a pixel with the columns that they read; those `step` apart read
+    /// `from_step` further on.
+    pub(crate) fn list(
+        pixels: usize,
+        step: usize,
+        from_step: usize,
+        reads: impl Fn(usize) -> Vec<[usize; 2]>,
+    ) -> Vec<Series> {
+        let mut list = Vec::new();
+        for phase in 0..step.min(pixels) {
+            let mut of: Vec<Series> = Vec::new();
+            for first in (phase..pixels).step_by(step) {
+                let taps = reads(first);
+                let goes_on = |series: &&mut Series| {
+                    let moved = series.taps.iter().map(|&[k, at]| [k, at + series.count * series.from_step]);
+                    moved.eq(taps.iter().copied())
+                };
+                match of.last_mut().filter(goes_on) {
+                    Some(series) => series.count += 1,
+                    None => of.push(Series { first, step, count: 1, taps, from_step }),
+                }
+            }
+            list.append(&mut of);
+        }
+        list
+    }
+
     /// The first tap and column that nothing reads or writes any more, and the first pixel.
     fn ends(&self) -> [usize; 3] {
         let last = self.count.saturating_sub(1);
@@ -55,10 +82,10 @@ pub(crate) struct PixelDots<'a, T> {
 }
 
 /// The first places of both that rows and series do not reach, and the first pixel.
-fn reach(rows: &[[usize; 2]], series: &[Series]) -> [usize; 3] {
-    let most = |i: usize| rows.iter().map(|row| row[i]).max().unwrap_or(0);
+pub(super) fn reach<'a>(rows: impl IntoIterator<Item = &'a [usize; 2]>, series: &[Series]) -> [usize; 3] {
+    let most = rows.into_iter().fold([0; 2], |a, row| [0, 1].map(|i| a[i].max(row[i])));
     let ends = series.iter().map(Series::ends).fold([0; 3], |a, b| [0, 1, 2].map(|i| a[i].max(b[i])));
-    [most(0) + ends[0], most(1) + ends[1], ends[2]]
+    [most[0] + ends[0], most[1] + ends[1], ends[2]]
 }
 
 impl<T: Real> Kernels<T> {
@@ -75,8 +102,7 @@ impl<T: Real> Kernels<T> {
     /// Adds products to the sums.
     pub(crate) fn pixel_dots(&self, dots: PixelDots<T>) {
         assert!(dots.dy.len() >= dots.rows.len() * dots.width * self.lanes);
-        let ends = dots.rows.iter().map(|rows| reach(rows, dots.series));
-        let ends = ends.fold([0; 3], |a, b| [0, 1, 2].map(|i| a[i].max(b[i])));
+        let ends = reach(dots.rows.iter().flatten(), dots.series);
         assert!(ends[0] * self.lanes <= dots.sums.len() && ends[1] * self.lanes <= dots.x.len());
         assert!(ends[2] <= dots.width);
         // SAFETY: the lines above checked every access.

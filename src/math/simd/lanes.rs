@@ -1,6 +1,7 @@
 //! What a vector unit must be able to do for the kernels.
 
 use crate::math::Real;
+use std::hint::select_unpredictable;
 
 /// Vectors of `T` on one instruction set.
 ///
@@ -39,6 +40,52 @@ pub trait Lanes<T: Real> {
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The greater of each pair; `b` where either is not a number.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `x` and `at` in the lanes where `x` is larger than `best` or not a number, `best` and `place` in the others.
+    #[inline(always)]
+    unsafe fn larger(x: Self::V, at: Self::V, best: Self::V, place: Self::V) -> (Self::V, Self::V) {
+        let mut lanes = [[T::zero(); 16]; 4];
+        // SAFETY: each buffer holds COUNT <= 16 numbers.
+        unsafe {
+            for (lanes, v) in lanes.iter_mut().zip([x, at, best, place]) {
+                Self::store(lanes.as_mut_ptr(), v);
+            }
+            let [x, at, mut best, mut place] = lanes;
+            for i in 0..Self::COUNT {
+                let wins = (x[i] > best[i]) | x[i].is_nan();
+                best[i] = select_unpredictable(wins, x[i], best[i]);
+                place[i] = select_unpredictable(wins, at[i], place[i]);
+            }
+            (Self::load(best.as_ptr()), Self::load(place.as_ptr()))
+        }
+    }
+
+    /// All lanes, whole numbers from 0 to 255, to memory as a byte each.
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: Self::V) {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: the buffer holds COUNT <= 16 numbers; as many bytes are good at `p`.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), v);
+            for (i, lane) in lanes.iter().enumerate().take(Self::COUNT) {
+                *p.add(i) = lane.as_f64() as u8;
+            }
+        }
+    }
+
+    /// `sum + x` in the lanes whose byte at `p` is `byte`, `sum` in the others, where −0 may become 0.
+    #[inline(always)]
+    unsafe fn add_where(sum: Self::V, x: Self::V, p: *const u8, byte: u8) -> Self::V {
+        let mut lanes = [T::zero(); 16];
+        // SAFETY: the buffer holds COUNT <= 16 numbers; as many bytes are good at `p`.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), x);
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::COUNT) {
+                *lane = select_unpredictable(*p.add(i) == byte, *lane, T::zero());
+            }
+            Self::add(sum, Self::load(lanes.as_ptr()))
+        }
+    }
 
     /// Brings the line at `p` near. Any address will do.
     #[inline(always)]
@@ -229,6 +276,41 @@ mod tests {
             assert_eq!(list(S::max(a, b)), y[..count]);
             assert_eq!(list(S::max(S::splat(T::nan()), b)), y[..count]);
             assert!(list(S::max(b, S::splat(T::nan()))).iter().all(|x| x.is_nan()));
+            // Larger, equal, smaller, not a number on either side.
+            let nan = T::nan();
+            let pairs = [
+                (a, b),
+                (a, a),
+                (b, a),
+                (S::splat(nan), b),
+                (a, S::splat(nan)),
+                (S::splat(nan), S::splat(nan)),
+            ];
+            for ((x, best), wins) in pairs.into_iter().zip([false, false, true, true, false, true]) {
+                let (value, place) = S::larger(x, S::splat(zero), best, S::splat(none));
+                let same = |(x, y): (&T, &T)| x == y || x.is_nan() && y.is_nan();
+                assert!(list(value).iter().zip(&list(if wins { x } else { best })).all(same));
+                assert_eq!(list(place), vec![if wins { zero } else { none }; count]);
+            }
+            let mixed: Vec<T> = (0..40).map(|i| if i % 3 == 0 { y[i] } else { zero }).collect();
+            let (value, place) = S::larger(S::load(mixed.as_ptr()), b, a, S::splat(none));
+            for i in 0..count {
+                let wins = i % 3 == 0;
+                assert_eq!(list(value)[i], if wins { y[i] } else { x[i] });
+                assert_eq!(list(place)[i], if wins { y[i] } else { none });
+            }
+            let mut bytes = [7u8; 20];
+            let whole: Vec<T> = (0..40).map(|i| T::from_f64([0.0, 255.0, 63.0, 128.0, 1.0][i % 5])).collect();
+            S::store_bytes(bytes[1..].as_mut_ptr(), S::load(whole.as_ptr()));
+            assert!((0..20).all(|i| {
+                let written = (1..=count).contains(&i);
+                bytes[i] == if written { whole[i - 1].as_f64() as u8 } else { 7 }
+            }));
+            for byte in [0, 255, 63, 128, 1, 2] {
+                let here = |i: usize| bytes[i + 1] == byte;
+                let sums: Vec<T> = (0..count).map(|i| if here(i) { x[i] + y[i] } else { x[i] }).collect();
+                assert_eq!(list(S::add_where(a, b, bytes[1..].as_ptr(), byte)), sums);
+            }
             for n in 1..=14 {
                 for i in 0..n {
                     assert_eq!(list(S::splat_of(x.as_ptr(), i, n)), vec![x[i]; count]);

@@ -72,6 +72,38 @@ impl Lanes<f32> for Neon {
         unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
     }
     #[inline(always)]
+    unsafe fn larger(
+        x: float32x4_t,
+        at: float32x4_t,
+        best: float32x4_t,
+        place: float32x4_t,
+    ) -> (float32x4_t, float32x4_t) {
+        // SAFETY: as above.
+        unsafe {
+            let wins = vorrq_u32(vcgtq_f32(x, best), vmvnq_u32(vceqq_f32(x, x)));
+            (vbslq_f32(wins, x, best), vbslq_f32(wins, at, place))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: float32x4_t) {
+        // SAFETY: as above; 4 bytes are good at `p`.
+        unsafe {
+            let words = vmovn_u32(vcvtq_u32_f32(v));
+            let bytes = vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words)));
+            p.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_where(sum: float32x4_t, x: float32x4_t, p: *const u8, byte: u8) -> float32x4_t {
+        // SAFETY: as above; 4 bytes are good at `p`.
+        unsafe {
+            let bytes = vreinterpret_u8_u32(vdup_n_u32(p.cast::<u32>().read_unaligned()));
+            let here = vmovl_s8(vreinterpret_s8_u8(vceq_u8(bytes, vdup_n_u8(byte))));
+            let here = vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(here)));
+            vaddq_f32(sum, vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), here)))
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         nearer(p.cast());
     }

@@ -51,6 +51,20 @@ impl Lanes<f64> for Neon {
         unsafe { vbslq_f64(vcgtq_f64(a, b), a, b) }
     }
     #[inline(always)]
+    unsafe fn larger(
+        x: float64x2_t,
+        at: float64x2_t,
+        best: float64x2_t,
+        place: float64x2_t,
+    ) -> (float64x2_t, float64x2_t) {
+        // SAFETY: as above.
+        unsafe {
+            let equal = vreinterpretq_u32_u64(vceqq_f64(x, x));
+            let wins = vorrq_u64(vcgtq_f64(x, best), vreinterpretq_u64_u32(vmvnq_u32(equal)));
+            (vbslq_f64(wins, x, best), vbslq_f64(wins, at, place))
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f64) {
         nearer(p.cast());
     }

@@ -13,7 +13,7 @@ use crate::blob::Shape;
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Channels, DeviceCode, Forward, InBlocks, Layer, Reads, Setup};
-use crate::math::{Far, Real, Stream, parallel};
+use crate::math::{Far, Isa, Real, Stream, parallel};
 use crate::proto::caffe::pooling_parameter::{PoolMethod, RoundMode};
 use crate::proto::caffe::{LayerParameter, Phase, PoolingParameter};
 use axis::Axis;
@@ -42,6 +42,8 @@ pub struct Pooling {
     param: PoolingParameter,
     training: bool,
     axes: Option<[Axis; 2]>,
+    /// How largest values are found where channels lie in blocks, if windows are of a kind for that.
+    walk: Option<max_blocks::Walk>,
     /// Channels of bottom and top, if it has a single top.
     channels: Option<[Channels; 2]>,
     /// Index in its plane of the value each window took; or the number of its tap, where channels lie in blocks.
@@ -61,6 +63,7 @@ pub fn new<T: Real>(param: &LayerParameter) -> Result<Box<dyn Layer<T>>> {
         param: p,
         training,
         axes: None,
+        walk: None,
         channels: None,
         at: Vec::new(),
         taps: Vec::new(),
@@ -136,7 +139,7 @@ const GRAIN: usize = 16 * 1024;
 
 impl Pooling {
     fn axes(&self) -> Result<[Axis; 2]> {
-        self.axes.ok_or_else(|| Error::new(Kind::Net, "the layer has no shape yet"))
+        self.axes.ok_or_else(shapeless)
     }
 
     /// Whether backward sends each gradient to the one value that forward took.
@@ -153,7 +156,7 @@ impl<T: Real> Layer<T> for Pooling {
     fn blocks(&self) -> InBlocks {
         let (Some(axes), Some(channels)) = (self.axes, self.channels) else { return InBlocks::Never };
         match self.method {
-            PoolMethod::Max if max_blocks::suits(&axes) => InBlocks::Alike(channels.to_vec()),
+            PoolMethod::Max if self.walk.is_some() => InBlocks::Alike(channels.to_vec()),
             // A single pixel lies in blocks as it does in planes.
             PoolMethod::Ave if is_global(&axes) => InBlocks::Apart(channels),
             PoolMethod::Ave => InBlocks::Alike(channels.to_vec()),
@@ -188,6 +191,7 @@ impl<T: Real> Layer<T> for Pooling {
         let inner = [height * width, top.count_from(2)];
         self.channels = (setup.tops == 1).then_some(inner.map(of));
         self.axes = Some(axes);
+        self.walk = (self.method == PoolMethod::Max).then(|| max_blocks::Walk::new(&axes)).flatten();
         Ok(vec![top; setup.tops.clamp(1, 2)])
     }
 
@@ -209,9 +213,11 @@ impl<T: Real> Layer<T> for Pooling {
         }
         match self.method {
             PoolMethod::Max if lanes > 1 => {
+                let walk = self.walk.as_ref().ok_or_else(shapeless)?;
+                let kernels = T::kernels(Isa::detect());
                 self.taps.resize(len, 0);
                 parallel::for_each_chunk2(y, &mut self.taps, of_blocks, |begin, y, taps| {
-                    max_blocks::forward(lanes, &x[begin / outside * inside..], &axes, &Far::of(len), y, taps);
+                    walk.forward(kernels, &x[begin / outside * inside..], &Far::of(len), y, taps);
                 });
             }
             PoolMethod::Max if values_only && max::has_values(&axes) => {
@@ -282,14 +288,15 @@ impl<T: Real> Layer<T> for Pooling {
             let grain = inside * lanes * (GRAIN / (inside * lanes)).max(1);
             let dx = io.bottom_diff.get(0);
             let len = dx.len();
+            let kernels = T::kernels(Isa::detect());
             parallel::for_each_chunk(dx, grain, |begin, dx| {
                 let windows = begin / inside * outside..;
                 let far = Far::of(len);
                 let dy = &dy[windows.clone()];
-                if method == PoolMethod::Ave {
-                    return average_blocks::backward(lanes, dy, &axes, &far, dx);
+                match &self.walk {
+                    Some(walk) => walk.backward(kernels, dy, &self.taps[windows], &far, dx),
+                    None => average_blocks::backward(lanes, dy, &axes, &far, dx),
                 }
-                max_blocks::backward(lanes, dy, &axes, &far, &self.taps[windows], dx);
             });
             return Ok(());
         }
@@ -316,6 +323,10 @@ impl<T: Real> Layer<T> for Pooling {
         );
         Ok(())
     }
+}
+
+fn shapeless() -> Error {
+    Error::new(Kind::Net, "the layer has no shape yet")
 }
 
 /// Elements of one image plane, and of its plane of windows.

@@ -37,22 +37,7 @@ impl Walk {
             let inside = |k: usize| place(axis, pixel, k).filter(|&at| at < from[axis]);
             (0..kernel[axis]).filter_map(|k| inside(k).map(|at| [k, at])).collect()
         };
-        let mut columns: Vec<Series> = Vec::new();
-        for phase in 0..step[1].min(to[1]) {
-            let mut of: Vec<Series> = Vec::new();
-            for first in (phase..to[1]).step_by(step[1]) {
-                let taps = reads(1, first);
-                let goes_on = |series: &&mut Series| {
-                    let moved = series.taps.iter().map(|&[k, at]| [k, at + series.count * series.from_step]);
-                    moved.eq(taps.iter().copied())
-                };
-                match of.last_mut().filter(goes_on) {
-                    Some(series) => series.count += 1,
-                    None => of.push(Series { first, step: step[1], count: 1, taps, from_step: from_step[1] }),
-                }
-            }
-            columns.append(&mut of);
-        }
+        let columns = Series::list(to[1], step[1], from_step[1], |pixel| reads(1, pixel));
         let begin = |[k, at]: [usize; 2]| [k * kernel[1], at * from[1]];
         let rows = (0..to[0]).map(|row| reads(0, row).into_iter().map(begin).collect()).collect();
         Walk { to, from, taps: kernel[0] * kernel[1], rows, columns }
