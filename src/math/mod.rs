@@ -28,6 +28,8 @@ pub use layout::{Layout, Layouts};
 pub use random::{Purpose, Stream};
 pub use real::Real;
 pub(crate) use scratch::scratch;
+#[cfg(test)]
+pub(crate) use simd::NOBODY;
 pub use simd::{Isa, Kernels, vectorised};
 pub(crate) use simd::{Largest, LargestBack, Series};
 pub use team::awake;

@@ -10,8 +10,8 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Times that a thread asks in vain before it lets others have the processor: about a tenth of a millisecond.
-const PATIENCE: usize = 2000;
+/// Times that a thread asks in vain before it lets others have the processor: about a third of a millisecond.
+const PATIENCE: usize = 6000;
 /// Times that it does so before it goes to sleep.
 const ROUNDS: usize = 64;
 /// Times that a thread lets pass when another one has done its part, and has still to tell the pool so.
@@ -158,7 +158,7 @@ impl Team {
         here.fetch_add(1, Ordering::AcqRel);
         let _place = Place(here);
         // Who has a place leaves the other places to the others.
-        let waits = |vain| here.load(Ordering::Acquire) < self.others && vain < PATIENCE / 10;
+        let waits = |vain| here.load(Ordering::Acquire) < self.others && vain < PATIENCE / 30;
         play(Role::Serves, || {
             help(done, waits, ROUNDS);
             while !done() {

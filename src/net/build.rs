@@ -3,9 +3,7 @@
 use super::feed::Feeding;
 use super::fuse::Along;
 use super::replay::Replay;
-use super::{
-    Keep, filter, fuse, fuse_device, gate, in_place, insert_splits, keep, layout, liveness, params,
-};
+use super::{Keep, filter, fuse, fuse_device, gate, in_place, insert_splits, keep, layout, liveness, params};
 use crate::blob::{Blob, Buffer, BufferId, ParamId, Shape, Store, Weights};
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};

@@ -49,6 +49,9 @@ fn backward<T: Real>(node: &Node<T>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::blob::Weights;
+    use crate::net::{Keep, Net};
+    use crate::proto::parse_net;
     use crate::testing::{Bench, assert_close};
 
     fn layer(kind: &str, name: &str, bottom: &str, top: &str, more: &str) -> String {
@@ -111,7 +114,10 @@ mod tests {
         let power = |bottom: &str| layer("Power", "p", bottom, "p", "");
         let sum = layer("Eltwise", "e", "a b", "y", "");
         assert_eq!(gated(&sum), [""; 0]);
-        assert_eq!(gated(&(layer("Dropout", "d", "a", "a", "dropout_param { dropout_ratio: 0 }") + &concat)), ["rb"]);
+        assert_eq!(
+            gated(&(layer("Dropout", "d", "a", "a", "dropout_param { dropout_ratio: 0 }") + &concat)),
+            ["rb"]
+        );
         let two = power("a") + &layer("Concat", "c", "a b p", "y", "");
         assert_eq!(gated(&two), ["rb"]);
         let twice = layer("Concat", "c", "a b b", "y", "");
@@ -124,12 +130,49 @@ mod tests {
         let concat = layer("Concat", "c", "a b", "y", "");
         let net = net(&concat);
         for (text, other) in [
-            (net.replace("'ra' type: 'ReLU' bottom: 'a'  top: 'a'", "'ra' type: 'ReLU' bottom: 'a' top: 'a' relu_param { negative_slope: 0.1 }"), "a slope"),
+            (
+                net.replace(
+                    "'ra' type: 'ReLU' bottom: 'a'  top: 'a'",
+                    "'ra' type: 'ReLU' bottom: 'a' top: 'a' relu_param { negative_slope: 0.1 }",
+                ),
+                "a slope",
+            ),
             (net.replace("'ra' type: 'ReLU'", "'ra' type: 'Sigmoid'"), "another layer"),
         ] {
             assert_ne!(text, net, "{other}");
             let b = bench(&text, &[2, 3, 5, 7], true);
             assert!(b.net.nodes.iter().all(|node| node.gated == (node.name == "rb")), "{other}");
         }
+    }
+
+    /// The gradients of two convolutions with a `ReLU` and a pooling between, which lie in blocks.
+    fn learned(fusion: bool) -> Vec<f64> {
+        let convolution = |name: &str, bottom: &str| {
+            let param = "convolution_param { num_output: 32 kernel_size: 3 pad: 1
+                weight_filler { type: 'gaussian' std: 0.1 } }";
+            layer("Convolution", name, bottom, name, param)
+        };
+        let data = "dummy_data_param { shape { dim: 2 dim: 16 dim: 11 dim: 9 } shape { dim: 2 dim: 32 dim: 5 dim: 4 }
+            data_filler { type: 'gaussian' } }";
+        let text = format!(
+            "state {{ phase: TRAIN }} layer {{ name: 'x' type: 'DummyData' top: 'x' top: 't' {data} }}\n"
+        ) + &convolution("a", "x")
+            + &layer("ReLU", "ra", "a", "a", "")
+            + &layer("Pooling", "p", "a", "p", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }")
+            + &convolution("b", "p")
+            + &layer("EuclideanLoss", "l", "b t", "l", "");
+        let mut weights = Weights::new();
+        let param = parse_net(&text, "test").unwrap().message;
+        let mut net = Net::<f64>::keeping(&param, 3, &mut weights, &Keep::Outputs).unwrap();
+        net.set_fusion(fusion);
+        net.forward(&mut weights).unwrap();
+        net.backward(&mut weights).unwrap();
+        assert!(net.nodes.iter().all(|node| node.gated == (node.name == "ra")));
+        weights.iter().flat_map(|p| p.diff.host().to_vec()).collect()
+    }
+
+    #[test]
+    fn a_pooling_in_blocks_goes_back_for_a_relu() {
+        assert_close(&learned(true), &learned(false), 1e-9);
     }
 }

@@ -7,6 +7,9 @@ use super::kernels::{Kernel, Kernels};
 use super::lanes::Lanes;
 use crate::math::Real;
 
+/// What stands for the tap of a window whose gradient nobody gets.
+pub(crate) const NOBODY: u8 = u8::MAX;
+
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
@@ -26,6 +29,8 @@ pub(crate) struct Largest<'a, T> {
     pub taps: &'a mut [u8],
     /// Windows of a line.
     pub width: usize,
+    /// Whether the taps of values that are not positive are [`NOBODY`].
+    pub gated: bool,
     /// Whether `y` is written past the caches.
     pub far: bool,
 }
@@ -109,6 +114,12 @@ impl<T: Real> Largest<'_, T> {
                 S::prefetch(self.x.as_ptr().wrapping_add((next + k) * S::COUNT));
             }
             let first = (p * self.width + series.first + i * series.step) * S::COUNT;
+            if self.gated {
+                let nobody = S::splat(T::from_f64(NOBODY.into()));
+                for k in 0..P {
+                    place[k] = S::larger(best[k], place[k], S::splat(T::zero()), nobody).1;
+                }
+            }
             for k in 0..P {
                 let to = first + k * series.step * S::COUNT;
                 let y = self.y.as_mut_ptr().add(to);

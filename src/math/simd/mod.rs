@@ -47,6 +47,8 @@ pub(crate) use blocked::Blocked;
 pub(crate) use depthwise::{PixelDots, PixelLine, Series};
 pub use kernels::{Kernel, Kernels};
 pub(crate) use kernels::{Next, Tile};
+#[cfg(test)]
+pub(crate) use largest::NOBODY;
 pub(crate) use largest::{Largest, LargestBack};
 pub(crate) use lines::{Blend, Dots, Lines};
 pub(crate) use moves::{Copy, Fold, Run, Turn};

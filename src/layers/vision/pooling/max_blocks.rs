@@ -55,11 +55,12 @@ impl Walk {
     }
 
     /// `y` = the largest value of each window of the blocks `x`; `taps` says where it was: the first one in reading order. A NaN
-    /// counts as largest, so that it is not hidden.
+    /// counts as largest, so that it is not hidden. `gated`: nobody gets the gradients of values that are not positive.
     pub(super) fn forward<T: Real>(
         &self,
         kernels: &Kernels<T>,
         x: &[T],
+        gated: bool,
         far: &Far<T>,
         y: &mut [T],
         taps: &mut [u8],
@@ -76,12 +77,13 @@ impl Walk {
                 y,
                 taps,
                 width: self.windows[1],
+                gated,
                 far: far.streams(),
             });
         }
     }
 
-    /// `dx` = the gradient `dy` of each window at the value that forward took: of those where `taps` is 255 at none.
+    /// `dx` = the gradient `dy` of each window at the value that forward took, or of nobody.
     pub(super) fn backward<T: Real>(
         &self,
         kernels: &Kernels<T>,
@@ -126,11 +128,8 @@ mod tests {
     use super::super::max;
     use super::super::tests::{WINDOWS, shape, turn};
     use super::*;
-    use crate::math::Isa;
+    use crate::math::{Isa, NOBODY};
     use crate::proto::caffe::pooling_parameter::RoundMode;
-
-    /// A tap of no window.
-    const NOBODY: u8 = u8::MAX;
 
     /// Calls `f` for each instruction set of this processor.
     fn everywhere(f: impl Fn(Isa, &Kernels<f64>)) {
@@ -178,8 +177,13 @@ mod tests {
                 let (y_laid, dx_laid) = room.split_at_mut((y.len() + skip).next_multiple_of(64) + skip);
                 let (y_laid, dx_laid) = (&mut y_laid[skip..][..y.len()], &mut dx_laid[..x.len()]);
                 let mut taps = vec![0; y.len()];
-                walk.forward(kernels, &x, &far, y_laid, &mut taps);
+                walk.forward(kernels, &x, true, &far, y_laid, &mut taps);
+                let gated = taps.clone();
+                walk.forward(kernels, &x, false, &far, y_laid, &mut taps);
                 assert_eq!(turn(y_laid, lanes, windows, false), y, "{what}");
+                for ((&gated, &tap), &y) in gated.iter().zip(&taps).zip(&*y_laid) {
+                    assert_eq!(gated, if y > 0.0 { tap } else { NOBODY }, "{what}");
+                }
                 let mut taken = turn(&taps, lanes, windows, false);
                 for (i, (&tap, &at)) in taken.iter().zip(&at).enumerate() {
                     let (p, q) = (i % windows / axes[1].output, i % axes[1].output);
@@ -205,7 +209,7 @@ mod tests {
             let mut x = vec![1.0; 4 * lanes];
             (x[2 * lanes], x[lanes + 1]) = (f64::NAN, f64::INFINITY);
             let (mut y, mut at) = (vec![0.0; lanes], vec![9; lanes]);
-            walk.forward(kernels, &x, &Far::of(0), &mut y, &mut at);
+            walk.forward(kernels, &x, false, &Far::of(0), &mut y, &mut at);
             assert!(y[0].is_nan() && y[1] == f64::INFINITY && at[..2] == [2, 1], "{isa:?} {y:?} {at:?}");
             assert!(y[2..].iter().all(|&y| y == 1.0) && at[2..].iter().all(|&at| at == 0), "{isa:?}");
         });

@@ -13,7 +13,7 @@ use crate::blob::Shape;
 use crate::device::{Context, Memory};
 use crate::error::{Error, Kind, Result};
 use crate::layers::{Backward, Channels, DeviceCode, Forward, InBlocks, Layer, Reads, Setup};
-use crate::math::{Far, Isa, Real, Stream, parallel};
+use crate::math::{Far, Isa, Layouts, Real, Stream, parallel};
 use crate::proto::caffe::pooling_parameter::{PoolMethod, RoundMode};
 use crate::proto::caffe::{LayerParameter, Phase, PoolingParameter};
 use axis::Axis;
@@ -164,6 +164,10 @@ impl<T: Real> Layer<T> for Pooling {
         }
     }
 
+    fn gates(&self, layouts: Layouts) -> bool {
+        self.walk.is_some() && layouts.bottom.lanes::<T>() > 1
+    }
+
     fn reads(&self) -> Reads {
         if self.method == PoolMethod::Stochastic && !self.training { Reads::BOTTOM } else { Reads::NOTHING }
     }
@@ -206,6 +210,7 @@ impl<T: Real> Layer<T> for Pooling {
         let values_only = !io.need_backward && io.top.len() == 1;
         let lanes = io.layouts.bottom.lanes::<T>();
         let of_blocks = outside * lanes * (GRAIN / (inside * lanes)).max(1);
+        let gated = io.gated.contains(&true);
         let y = io.top.get(0);
         let len = y.len();
         if self.takes_one() && lanes == 1 {
@@ -217,7 +222,8 @@ impl<T: Real> Layer<T> for Pooling {
                 let kernels = T::kernels(Isa::detect());
                 self.taps.resize(len, 0);
                 parallel::for_each_chunk2(y, &mut self.taps, of_blocks, |begin, y, taps| {
-                    walk.forward(kernels, &x[begin / outside * inside..], &Far::of(len), y, taps);
+                    let x = &x[begin / outside * inside..];
+                    walk.forward(kernels, x, gated, &Far::of(len), y, taps);
                 });
             }
             PoolMethod::Max if values_only && max::has_values(&axes) => {
