@@ -46,7 +46,7 @@ fn calls(threads: usize) -> Vec<i64> {
     loop {
         // A thread may have ended before it is told to go on.
         let _ = match waitpid(None, Some(mine)).unwrap() {
-            WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) if pid == first => return seen,
+            WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) if pid == first => break,
             WaitStatus::PtraceSyscall(pid) => {
                 let enters = |info: libc::ptrace_syscall_info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY;
                 if ptrace::syscall_info(pid).is_ok_and(enters) {
@@ -59,6 +59,9 @@ fn calls(threads: usize) -> Vec<i64> {
             _ => Ok(()),
         };
     }
+    // It has ended, as was seen above.
+    let _ = child.wait();
+    seen
 }
 
 /// How many calls there were in each [`EACH`] iterations between displays of the log, in the second half of a training, the fewest first. A

@@ -110,3 +110,28 @@ pub(super) unsafe fn tap_products<T: Real, S: Lanes<T>, const MR: usize, const N
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::simd::Isa;
+
+    #[test]
+    fn tiles_leave_few_taps_over() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let kernels = f32::kernels(isa);
+            for (taps, vectors) in (1..=60).flat_map(|taps| (1..=6).map(move |vectors| (taps, vectors))) {
+                let kind = kernels.tap_kind(taps, vectors);
+                let alike = kernels.taps.iter().filter(|([of, _], _)| *of == kind.vectors);
+                let least = alike.map(|([_, of], _)| usize::next_multiple_of(taps, *of)).min().unwrap();
+                // A fifth more is what fewer loads may outweigh.
+                let all = taps.next_multiple_of(kind.taps);
+                assert!(
+                    kind.vectors <= vectors && 5 * all <= 6 * least,
+                    "{isa:?} {taps} {vectors}: {}",
+                    kind.taps
+                );
+            }
+        }
+    }
+}
