@@ -116,8 +116,10 @@ impl<T: Real> Largest<'_, T> {
             let first = (p * self.width + series.first + i * series.step) * S::COUNT;
             if self.gated {
                 let nobody = S::splat(T::from_f64(NOBODY.into()));
+                let zero = S::splat(T::zero());
                 for k in 0..P {
-                    place[k] = S::larger(best[k], place[k], S::splat(T::zero()), nobody).1;
+                    // 0 in place of what is not a number.
+                    place[k] = S::larger(S::max(best[k], zero), place[k], zero, nobody).1;
                 }
             }
             for k in 0..P {

@@ -212,6 +212,8 @@ mod tests {
             walk.forward(kernels, &x, false, &Far::of(0), &mut y, &mut at);
             assert!(y[0].is_nan() && y[1] == f64::INFINITY && at[..2] == [2, 1], "{isa:?} {y:?} {at:?}");
             assert!(y[2..].iter().all(|&y| y == 1.0) && at[2..].iter().all(|&at| at == 0), "{isa:?}");
+            walk.forward(kernels, &x, true, &Far::of(0), &mut y, &mut at);
+            assert!(y[0].is_nan() && at[..2] == [NOBODY, 1], "{isa:?} {y:?} {at:?}");
         });
     }
 }
