@@ -10,7 +10,7 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Times that a thread asks in vain before it lets others have the processor: about a third of a millisecond.
+/// Times that a thread asks in vain before it lets others have the processor: a few tenths of a millisecond.
 const PATIENCE: usize = 6000;
 /// Times that it does so before it goes to sleep.
 const ROUNDS: usize = 64;
